@@ -1,0 +1,40 @@
+# The list of habits. `make test` and `make demo` need nothing but Python 3.11+ with venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test check fix bench lock clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: .venv/.installed  ## Start a server, deploy the example agent, call it; Ctrl-C ends all
+	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
+
+test: .venv/.installed  ## Run all tests, with a real supervisord, uv and agents
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: .venv/.installed  ## Lint, format, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+fix: .venv/.installed  ## Apply what the linter and formatter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.installed  ## Measure against the bare floor, as ratios within one run
+	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
+lock: .venv/.installed  ## Resolve the dependencies anew, with hashes, for every platform
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
+		--no-emit-index-url --no-header --no-config -o requirements.lock pyproject.toml
+
+clean:  ## Remove the environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
