@@ -7,10 +7,10 @@ problem document (RFC 9457) and lets a client raise the same class again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Kind(StrEnum):
@@ -59,6 +59,8 @@ class DeployerError(Exception):
         hint: What to do next; may be empty.
         problems: Every single thing that is wrong, when there can be several.
         evidence: The last lines of the log that shows it; at most 50.
+        document: The problem document that a client rebuilt it from, with its request id and the
+            deployment that failed; empty for an error raised here.
     """
 
     code: ClassVar[str] = "internal-error"
@@ -80,6 +82,7 @@ class DeployerError(Exception):
         self.hint = hint
         self.problems = tuple(problems)
         self.evidence = tuple(evidence)
+        self.document: Mapping[str, Any] = {}
 
 
 # What came in ------------------------------------------------------------------------------------

@@ -102,6 +102,23 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of asking a release how it is.
+
+    Attributes:
+        healthy: Whether it serves.
+        detail: What was seen, in a few words, such as ``HTTP 200`` or ``refused``.
+        seconds: How long the answer took, or how long it was waited for.
+        degraded: It serves, but says itself that something is wrong.
+    """
+
+    healthy: bool
+    detail: str
+    seconds: float
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Package:
     """An uploaded ZIP that passed every rule.
 
@@ -173,6 +190,7 @@ class Release:
         sha256: The package's SHA-256.
         version: As the manifest says; may be empty.
         manifest: The manifest as JSON text.
+        entry_point: What is started: ``script main.py``, ``module NAME`` or ``runner agent.toml``.
         python: The interpreter its environment was made with; empty until then.
         created_at: When its directory was made.
     """
@@ -184,6 +202,7 @@ class Release:
     sha256: str
     version: str
     manifest: str
+    entry_point: str
     python: str
     created_at: datetime
 
@@ -290,6 +309,7 @@ class Deployment:
         sha256: The package it deploys.
         md5: The same package, by its protocol name.
         release: The number, once there is one.
+        is_rollback: The release was there before; none is made, and none is deleted on failure.
         strategy: How the new release takes over.
         start: False: install and make current, but do not start.
         force: True: make a new release even when this package is the current one.
@@ -311,6 +331,7 @@ class Deployment:
     status: DeploymentStatus
     created_at: datetime
     release: int | None = None
+    is_rollback: bool = False
     started_at: datetime | None = None
     ended_at: datetime | None = None
     failure: Failure | None = None

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+
+def default_state_dir() -> Path:
+    """Choose where the state lies when nobody says: below the home, or ``/var/lib`` as root."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/atoll-deployer")
+    return Path("~/.atoll-deployer").expanduser().resolve()
 
 
 @dataclass(frozen=True, slots=True)

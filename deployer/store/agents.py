@@ -1,0 +1,101 @@
+"""Rows about agents."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from deployer.errors import AgentUnknownError
+from deployer.model import Agent, Desired
+from deployer.store.database import Database, now, to_text, to_time
+
+
+def _agent(row: sqlite3.Row) -> Agent:
+    created_at = to_time(row["created_at"])
+    assert created_at is not None  # noqa: S101 - the column is NOT NULL
+    return Agent(
+        name=row["name"],
+        desired=Desired(row["desired"]),
+        current=row["current"],
+        previous=row["previous"],
+        port=row["port"],
+        created_at=created_at,
+        last_error=row["last_error"],
+    )
+
+
+class AgentRows:
+    """Names under which releases run."""
+
+    def __init__(self, database: Database) -> None:
+        """Keep rows in database."""
+        self._database = database
+
+    def get(self, name: str) -> Agent:
+        """Read one agent.
+
+        Raises:
+            AgentUnknownError: There is none of this name.
+        """
+        agent = self.find(name)
+        if agent is None:
+            raise AgentUnknownError(f"No such agent: {name}", cause=f"No such agent: {name}")
+        return agent
+
+    def find(self, name: str) -> Agent | None:
+        """Read one agent if it is there."""
+        row = self._database.connection.execute(
+            "SELECT * FROM agents WHERE name = ?", (name,)
+        ).fetchone()
+        return None if row is None else _agent(row)
+
+    def all(self) -> tuple[Agent, ...]:
+        """Read every agent, by name."""
+        rows = self._database.connection.execute("SELECT * FROM agents ORDER BY name")
+        return tuple(_agent(row) for row in rows)
+
+    def count(self) -> int:
+        """Count the agents."""
+        (number,) = self._database.connection.execute("SELECT count(*) FROM agents").fetchone()
+        return int(number)
+
+    def add(self, name: str) -> Agent:
+        """Add an agent, stopped and without a release, or return the one that is there."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO agents (name, desired, created_at) VALUES (?, ?, ?)"
+                " ON CONFLICT (name) DO NOTHING",
+                (name, Desired.STOPPED, to_text(now())),
+            )
+        return self.get(name)
+
+    def set_desired(self, name: str, desired: Desired) -> None:
+        """Write down what somebody asked for."""
+        self._set(name, "desired", desired)
+
+    def set_port(self, name: str, port: int) -> None:
+        """Write down the port to ask for again."""
+        self._set(name, "port", port)
+
+    def set_last_error(self, name: str, sentence: str) -> None:
+        """Write down why it is not running; empty when all is well."""
+        self._set(name, "last_error", sentence)
+
+    def activate(self, name: str, current: int | None, previous: int | None) -> None:
+        """Make a release current; previous is the one to go back to."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE agents SET current = ?, previous = ? WHERE name = ?",
+                (current, previous, name),
+            )
+
+    def remove(self, name: str) -> None:
+        """Forget an agent with its releases and leases."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM agents WHERE name = ?", (name,))
+
+    def _set(self, name: str, column: str, value: str | int) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(
+                f"UPDATE agents SET {column} = ? WHERE name = ?",  # noqa: S608 - our own words
+                (value, name),
+            )

@@ -1,0 +1,204 @@
+"""One SQLite file: a connection a thread, transactions, and the schema by versions."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+_BUSY_SECONDS: Final = 10.0
+
+# One entry a version of the schema, applied in order and never changed once released.
+_MIGRATIONS: Final = (
+    """
+    CREATE TABLE packages (
+        sha256 TEXT PRIMARY KEY,
+        md5 TEXT NOT NULL UNIQUE,
+        size_bytes INTEGER NOT NULL,
+        agent TEXT NOT NULL,
+        version TEXT NOT NULL,
+        received_at TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE agents (
+        name TEXT PRIMARY KEY,
+        desired TEXT NOT NULL,
+        current INTEGER,
+        previous INTEGER,
+        port INTEGER,
+        created_at TEXT NOT NULL,
+        last_error TEXT NOT NULL DEFAULT '',
+        releases_made INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+
+    CREATE TABLE releases (
+        agent TEXT NOT NULL REFERENCES agents (name) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        md5 TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        version TEXT NOT NULL,
+        manifest TEXT NOT NULL,
+        entry_point TEXT NOT NULL,
+        python TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        PRIMARY KEY (agent, number)
+    ) STRICT;
+
+    -- The primary key is what lets only one of two choosers of the same port through.
+    CREATE TABLE leases (
+        port INTEGER PRIMARY KEY,
+        agent TEXT NOT NULL REFERENCES agents (name) ON DELETE CASCADE,
+        program TEXT NOT NULL UNIQUE,
+        leased_at TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE deployments (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        agent TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        md5 TEXT NOT NULL,
+        strategy TEXT NOT NULL,
+        start INTEGER NOT NULL,
+        force INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        release INTEGER,
+        is_rollback INTEGER NOT NULL DEFAULT 0,
+        started_at TEXT,
+        ended_at TEXT,
+        failure TEXT
+    ) STRICT;
+    CREATE INDEX deployments_by_agent ON deployments (agent, id);
+    CREATE UNIQUE INDEX one_running_deployment ON deployments (agent) WHERE status = 'running';
+
+    CREATE TABLE steps (
+        deployment INTEGER NOT NULL REFERENCES deployments (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        started_at TEXT NOT NULL,
+        ended_at TEXT,
+        outcome TEXT NOT NULL,
+        message TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (deployment, position)
+    ) STRICT;
+
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        agent TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        message TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX events_by_agent ON events (agent, id);
+    """,
+)
+
+
+def now() -> datetime:
+    """Tell the time in UTC."""
+    return datetime.now(UTC)
+
+
+def to_text(moment: datetime | None) -> str | None:
+    """Write a time as ISO 8601, the form in which rows keep it."""
+    return None if moment is None else moment.isoformat()
+
+
+def to_time(text: str | None) -> datetime | None:
+    """Read a time back that may be missing."""
+    return None if text is None else datetime.fromisoformat(text)
+
+
+class Database:
+    """Connections to one SQLite file in WAL mode, one for each thread that asks.
+
+    A commit survives SIGKILL of this process. ``synchronous=NORMAL`` means that a power cut may
+    take the last few commits with it, never the file's soundness; the start's recovery copes with
+    directories whose row is gone, so each commit need not wait for the disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open path, made when it is not there, and bring its schema up to date."""
+        self._path = path
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+        self._changed = threading.Condition()
+        self._generation = 0
+        self._migrate()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The calling thread's own connection."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            # Autocommit: every transaction is opened by name, in `transaction`.
+            connection = sqlite3.connect(
+                self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            self._local.connection = connection
+            with self._guard:
+                self._connections.append(connection)
+        return connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Write all or nothing; a transaction inside another one joins it.
+
+        ``BEGIN IMMEDIATE`` takes the write lock at once: a reader that turns writer half-way would
+        meet SQLITE_BUSY without any waiting.
+        """
+        connection = self.connection
+        if connection.in_transaction:
+            yield connection
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        with self._changed:
+            self._generation += 1
+            self._changed.notify_all()
+
+    @property
+    def generation(self) -> int:
+        """Count of commits: as long as it stays, every answer would be the same."""
+        return self._generation
+
+    def wait_for_commit(self, generation: int, timeout_seconds: float) -> int:
+        """Wait until somebody commits after generation was read, or the time is over.
+
+        Returns:
+            The generation now.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._generation != generation, timeout_seconds)
+            return self._generation
+
+    def close(self) -> None:
+        """Close every thread's connection; the database must not be used after."""
+        with self._guard:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+        self._local = threading.local()
+
+    def _migrate(self) -> None:
+        connection = self.connection
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;"
+            )

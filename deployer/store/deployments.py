@@ -1,0 +1,222 @@
+"""Rows about deployments and their steps."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from deployer.errors import DeploymentUnknownError
+from deployer.model import (
+    Deployment,
+    DeploymentStatus,
+    Failure,
+    Outcome,
+    Package,
+    Step,
+    Strategy,
+)
+from deployer.store.database import Database, now, to_text, to_time
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody asks of a deployment.
+
+    Attributes:
+        package: What to deploy.
+        strategy: How the new release takes over.
+        start: False: install and make current only.
+        force: Make a new release even of the current package.
+        release: A release that exists already; None: make one.
+    """
+
+    package: Package
+    strategy: Strategy
+    start: bool = True
+    force: bool = False
+    release: int | None = None
+
+
+def _failure(text: str | None) -> Failure | None:
+    if text is None:
+        return None
+    fields = json.loads(text)
+    return Failure(**{**fields, "evidence": tuple(fields["evidence"])})
+
+
+def _step(row: sqlite3.Row) -> Step:
+    return Step(
+        name=row["name"],
+        started_at=datetime.fromisoformat(row["started_at"]),
+        ended_at=to_time(row["ended_at"]),
+        outcome=Outcome(row["outcome"]),
+        message=row["message"],
+    )
+
+
+class DeploymentRows:
+    """Attempts to put a release live."""
+
+    def __init__(self, database: Database) -> None:
+        """Keep rows in database."""
+        self._database = database
+
+    def submit(self, request: Request) -> Deployment:
+        """Queue a deployment, or join the one that already waits or runs for the very same.
+
+        Ten pushes of one package at once thus make one release: the look and the insert are one
+        transaction.
+        """
+        with self._database.transaction() as connection:
+            twin = connection.execute(
+                "SELECT id FROM deployments WHERE agent = ? AND sha256 = ? AND strategy = ?"
+                " AND start = ? AND release IS ? AND status = 'queued'"
+                " OR agent = ? AND sha256 = ? AND start = ? AND status = 'running' AND ? IS NULL",
+                (
+                    request.package.agent,
+                    request.package.sha256,
+                    request.strategy,
+                    request.start,
+                    request.release,
+                    request.package.agent,
+                    request.package.sha256,
+                    request.start,
+                    request.release,
+                ),
+            ).fetchone()
+            if twin is not None:
+                return self.get(str(twin["id"]))
+            cursor = connection.execute(
+                "INSERT INTO deployments"
+                " (agent, sha256, md5, strategy, start, force, status, created_at, release,"
+                " is_rollback) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    request.package.agent,
+                    request.package.sha256,
+                    request.package.md5,
+                    request.strategy,
+                    request.start,
+                    request.force,
+                    DeploymentStatus.QUEUED,
+                    to_text(now()),
+                    request.release,
+                    request.release is not None,
+                ),
+            )
+        return self.get(str(cursor.lastrowid))
+
+    def get(self, deployment_id: str) -> Deployment:
+        """Read one deployment with its steps.
+
+        Raises:
+            DeploymentUnknownError: There is none of this id.
+        """
+        row = None
+        if deployment_id.isdecimal() and len(deployment_id) < 19:  # noqa: PLR2004 - SQLite's int64
+            row = self._database.connection.execute(
+                "SELECT * FROM deployments WHERE id = ?", (int(deployment_id),)
+            ).fetchone()
+        if row is None:
+            raise DeploymentUnknownError(
+                f"cannot find deployment {deployment_id}: there is none of this id",
+                cause=f"No such deployment: {deployment_id}",
+                hint="GET /v1/deployments lists what there is",
+            )
+        return self._deployment(row)
+
+    def before(
+        self, cursor: int | None, *, limit: int, agent: str | None = None
+    ) -> tuple[Deployment, ...]:
+        """Read deployments older than the cursor, the newest first.
+
+        Args:
+            cursor: The id of the oldest one that is known; None to begin with the newest.
+            limit: How many at most.
+            agent: Only those of this agent.
+        """
+        rows = self._database.connection.execute(
+            "SELECT * FROM deployments WHERE (? IS NULL OR id < ?) AND (? IS NULL OR agent = ?)"
+            " ORDER BY id DESC LIMIT ?",
+            (cursor, cursor, agent, agent, limit),
+        ).fetchall()
+        return tuple(self._deployment(row) for row in rows)
+
+    def unfinished(self) -> tuple[Deployment, ...]:
+        """Read what waits or runs, the oldest first."""
+        rows = self._database.connection.execute(
+            "SELECT * FROM deployments WHERE status IN ('queued', 'running') ORDER BY id"
+        ).fetchall()
+        return tuple(self._deployment(row) for row in rows)
+
+    def begin(self, deployment: Deployment) -> None:
+        """Write down that a worker took it."""
+        self._set(deployment.id, status=DeploymentStatus.RUNNING, started_at=to_text(now()))
+
+    def set_release(self, deployment: Deployment, number: int) -> None:
+        """Write down the release it makes."""
+        self._set(deployment.id, release=number)
+
+    def end(
+        self, deployment: Deployment, status: DeploymentStatus, failure: Failure | None = None
+    ) -> None:
+        """Write down that it is over, and why it failed."""
+        self._set(
+            deployment.id,
+            status=status,
+            ended_at=to_text(now()),
+            failure=None if failure is None else json.dumps(asdict(failure)),
+        )
+
+    def begin_step(self, deployment: Deployment, name: str) -> int:
+        """Add a step that begins now; return its position."""
+        with self._database.transaction() as connection:
+            (position,) = connection.execute(
+                "INSERT INTO steps (deployment, position, name, started_at, outcome)"
+                " SELECT ?, coalesce(max(position), 0) + 1, ?, ?, ? FROM steps"
+                " WHERE deployment = ? RETURNING position",
+                (int(deployment.id), name, to_text(now()), Outcome.RUNNING, int(deployment.id)),
+            ).fetchone()
+            return int(position)
+
+    def end_step(
+        self, deployment: Deployment, position: int, outcome: Outcome, message: str
+    ) -> None:
+        """Write down how a step ended."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE steps SET ended_at = ?, outcome = ?, message = ?"
+                " WHERE deployment = ? AND position = ?",
+                (to_text(now()), outcome, message, int(deployment.id), position),
+            )
+
+    def _set(self, deployment_id: str, **columns: str | int | None) -> None:
+        assignments = ", ".join(f"{name} = ?" for name in columns)
+        with self._database.transaction() as connection:
+            connection.execute(
+                f"UPDATE deployments SET {assignments} WHERE id = ?",  # noqa: S608 - our own words
+                (*columns.values(), int(deployment_id)),
+            )
+
+    def _deployment(self, row: sqlite3.Row) -> Deployment:
+        steps = self._database.connection.execute(
+            "SELECT * FROM steps WHERE deployment = ? ORDER BY position", (row["id"],)
+        )
+        return Deployment(
+            id=str(row["id"]),
+            agent=row["agent"],
+            sha256=row["sha256"],
+            md5=row["md5"],
+            strategy=Strategy(row["strategy"]),
+            start=bool(row["start"]),
+            force=bool(row["force"]),
+            status=DeploymentStatus(row["status"]),
+            created_at=datetime.fromisoformat(row["created_at"]),
+            release=row["release"],
+            is_rollback=bool(row["is_rollback"]),
+            started_at=to_time(row["started_at"]),
+            ended_at=to_time(row["ended_at"]),
+            failure=_failure(row["failure"]),
+            steps=tuple(_step(step) for step in steps),
+        )

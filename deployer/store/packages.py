@@ -1,0 +1,93 @@
+"""Rows about uploaded packages."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime
+
+from deployer.errors import ChecksumConflictError, PackageUnknownError
+from deployer.model import Package
+from deployer.store.database import Database, to_text
+
+
+def _package(row: sqlite3.Row) -> Package:
+    return Package(
+        md5=row["md5"],
+        sha256=row["sha256"],
+        size_bytes=row["size_bytes"],
+        agent=row["agent"],
+        version=row["version"],
+        received_at=datetime.fromisoformat(row["received_at"]),
+    )
+
+
+class PackageRows:
+    """ZIPs that passed every rule, by either checksum."""
+
+    def __init__(self, database: Database) -> None:
+        """Keep rows in database."""
+        self._database = database
+
+    def find(self, checksum: str) -> Package | None:
+        """Look a package up by its MD5 or SHA-256, in lower-case hex."""
+        row = self._database.connection.execute(
+            "SELECT * FROM packages WHERE md5 = ? OR sha256 = ?", (checksum, checksum)
+        ).fetchone()
+        return None if row is None else _package(row)
+
+    def get(self, checksum: str) -> Package:
+        """Read a package by its MD5 or SHA-256.
+
+        Raises:
+            PackageUnknownError: It was never uploaded, or is gone: upload it.
+        """
+        package = self.find(checksum)
+        if package is None:
+            raise PackageUnknownError(
+                f"cannot find package {checksum}: it was not uploaded yet",
+                cause=f"No such package: {checksum}",
+                hint="upload the ZIP to POST /v1/packages, then ask again",
+            )
+        return package
+
+    def add(self, package: Package) -> bool:
+        """Add a package.
+
+        Returns:
+            True when it is new; False when the very same bytes were known.
+
+        Raises:
+            ChecksumConflictError: Other bytes of the same MD5 are known.
+        """
+        with self._database.transaction() as connection:
+            known = self.find(package.md5)
+            if known is not None and known.sha256 != package.sha256:
+                raise ChecksumConflictError(
+                    f"cannot take this package: its MD5 {package.md5} is that of another package"
+                    f" (SHA-256 {known.sha256}); this one has SHA-256 {package.sha256}",
+                    cause="MD5 collision with another package",
+                    hint="change the package by a byte, or name packages by their SHA-256",
+                )
+            cursor = connection.execute(
+                "INSERT INTO packages (sha256, md5, size_bytes, agent, version, received_at)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING",
+                (
+                    package.sha256,
+                    package.md5,
+                    package.size_bytes,
+                    package.agent,
+                    package.version,
+                    to_text(package.received_at),
+                ),
+            )
+            return cursor.rowcount == 1
+
+    def all(self) -> tuple[Package, ...]:
+        """Read every package, the newest first."""
+        rows = self._database.connection.execute("SELECT * FROM packages ORDER BY received_at DESC")
+        return tuple(_package(row) for row in rows)
+
+    def remove(self, sha256: str) -> None:
+        """Forget a package."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM packages WHERE sha256 = ?", (sha256,))
