@@ -1,0 +1,53 @@
+"""Paths, hosts and URLs as settings hold them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+
+def absolute(path: Path) -> Path:
+    """Make a path absolute and free of symlinks, with ``~`` put in.
+
+    Raises:
+        ValueError: It holds control characters, which would end a line of a program config, or
+            it leads nowhere: a home of nobody, symlinks in a circle.
+    """
+    if any(ord(character) < ord(" ") for character in str(path)):
+        raise ValueError("must be a path without control characters")
+    try:
+        return path.expanduser().resolve()
+    except RuntimeError as error:
+        raise ValueError(f"must be a path that leads somewhere: {error}") from error
+
+
+def plain(text: str) -> str:
+    """Give text back that has neither spaces nor control characters.
+
+    Raises:
+        ValueError: It has some.
+    """
+    if not text.isprintable() or any(character.isspace() for character in text):
+        raise ValueError("must be text without spaces and control characters")
+    return text
+
+
+AbsolutePath = Annotated[Path, AfterValidator(absolute)]
+"""A path, made absolute and free of symlinks, with ``~`` put in."""
+
+Address = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(plain)]
+"""A host name or an IP address."""
+
+Url = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(plain)]
+"""An address; which schemes make sense decides whoever opens it."""
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach an address, judged without asking any DNS."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

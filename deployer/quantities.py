@@ -1,0 +1,70 @@
+"""Numbers and sizes as people write them, for manifests and settings alike.
+
+pydantic by itself takes ``true`` for 1 and ``"5"`` for 5; a file that says so was meant otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator, Field
+
+_SIZE: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,6})?)\s*([KMGT]?i?B|[KMGT]|)", re.IGNORECASE)
+_UNITS: Final = {
+    "": 1,
+    "b": 1,
+    # Decimal and binary prefixes as in IEC 80000-13; a bare letter as systemd and Docker read it.
+    **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", start=1)},
+    **{f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", start=1)},
+    **{letter: 1024**power for power, letter in enumerate("kmgt", start=1)},
+}
+_LARGEST: Final = 2**63 - 1
+
+
+def parse_bytes(value: object) -> int:
+    """Read a size: a whole number of bytes, or text such as ``"4GB"``, ``"512MB"``, ``"256MiB"``.
+
+    ``GB`` counts in thousands, ``GiB`` and a bare ``G`` in 1024s, as IEC 80000-13, systemd and
+    Docker have it.
+
+    Returns:
+        Bytes, between 1 and 2**63 - 1.
+
+    Raises:
+        ValueError: It is no such size; the message fits behind the name of the setting.
+    """
+    size = value
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.strip())
+        if match and match[2].lower() in _UNITS:
+            size = int(Decimal(match[1]) * _UNITS[match[2].lower()])
+    if isinstance(size, bool) or not isinstance(size, int):
+        shown = repr(value) if isinstance(value, str | float) else type(value).__name__
+        raise ValueError(f"must be a size such as '512MB' or a number of bytes, not {shown:.60}")  # noqa: TRY004  # pydantic turns ValueErrors into problems, TypeErrors into crashes
+    if not 0 < size <= _LARGEST:
+        raise ValueError(f"must be a size between 1 byte and 2**63 - 1 bytes, not {value!s:.60}")
+    return size
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+"""A size in bytes."""
+
+Whole = Annotated[int, Field(strict=True)]
+"""A whole number: no text, no boolean, no 3.0."""
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""A finite number, whole or not: no text, no boolean."""
+
+Flag = Annotated[bool, Field(strict=True)]
+"""true or false: no text, no 1."""
+
+PortNumber = Annotated[int, Field(strict=True, ge=1, le=65535)]
+"""A TCP port."""
+
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+"""How many of something; at least one."""
+
+Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=86400 * 366)]
+"""A time span that is not nothing, at most a year."""

@@ -1,0 +1,330 @@
+"""The server's settings: what they are called, what they may be, and where they come from.
+
+The command line beats ``ATOLL_DEPLOYER_*`` variables, and those beat the file. A file is JSON with
+comments (JSON5) or, with the suffix ``.toml``, TOML; its keys stand at the top or below
+``deployment_server``, as in the configuration file of ATOLL, whose spellings are understood.
+Whatever is wrong is told at once, each problem with its place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from deployer.addresses import AbsolutePath, Address, Url, absolute, is_loopback, plain
+from deployer.complaints import dotted, problems_of
+from deployer.errors import SettingsInvalidError
+from deployer.model import HealthCheck, RestartPolicy
+from deployer.quantities import Bytes, Count, Flag, Number, PortNumber, Seconds, Whole
+from deployer.sources import Key, Sources
+
+SECRETS: Final = ("password",)
+"""Keys whose values never enter a message."""
+
+_MIB: Final = 1024**2
+_GIB: Final = 1024**3
+
+
+def default_state_dir() -> Path:
+    """Choose where the state lies when nobody says: below the home, or ``/var/lib`` as root."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/atoll-deployer")
+    return Path("~/.atoll-deployer").expanduser().resolve()
+
+
+class Section(BaseModel):
+    """A part of the settings: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PythonSettings(Section):
+    """Where interpreters for agents come from.
+
+    Attributes:
+        search: Directories to look in before PATH.
+        downloads: Whether the installer may fetch an interpreter that is missing.
+    """
+
+    search: tuple[AbsolutePath, ...] = ()
+    downloads: Flag = False
+
+
+class LimitSettings(Section):
+    """How much the server takes.
+
+    Attributes:
+        upload_bytes: Of one ZIP.
+        entries: In one ZIP.
+        file_bytes: Of one unpacked file.
+        total_bytes: Of all unpacked files of one ZIP.
+        ratio: Unpacked to packed bytes of one file; asked of files above 10 MiB only.
+        depth: Folders inside each other.
+        install_seconds: Until an installation is given up.
+        log_bytes: Of one log file before it is rotated.
+        log_backups: Rotated log files that are kept.
+        waiting_requests: Held or streaming requests at once.
+    """
+
+    upload_bytes: Bytes = 512 * _MIB
+    entries: Count = 10_000
+    file_bytes: Bytes = 1 * _GIB
+    total_bytes: Bytes = 2 * _GIB
+    ratio: Annotated[Number, Field(ge=1)] = 200.0
+    depth: Annotated[Whole, Field(ge=1, le=64)] = 64
+    install_seconds: Seconds = 600.0
+    log_bytes: Bytes = 10 * _MIB
+    log_backups: Annotated[Whole, Field(ge=0, le=1000)] = 3
+    waiting_requests: Count = 16
+
+
+class DefaultSettings(Section):
+    """What holds for an agent whose manifest says nothing.
+
+    Attributes:
+        auto_restart: Start an agent again that died by itself (ATOLL: ``restart_on_failure``).
+        max_restarts: Restarts within the window before it is left alone.
+        restart_delay: Seconds.
+        health_check_interval: Seconds.
+    """
+
+    auto_restart: Flag = True
+    max_restarts: Annotated[Whole, Field(ge=0, le=1_000_000)] = 3
+    restart_delay: Annotated[Number, Field(ge=0, le=3600)] = 5.0
+    health_check_interval: Seconds = 30.0
+
+    @property
+    def restart_policy(self) -> RestartPolicy:
+        """The same as a noun, for `Manifest.restart_policy`."""
+        return RestartPolicy(
+            enabled=self.auto_restart,
+            max_restarts=self.max_restarts,
+            delay_seconds=self.restart_delay,
+            max_delay_seconds=max(RestartPolicy().max_delay_seconds, self.restart_delay),
+        )
+
+    @property
+    def health_check(self) -> HealthCheck:
+        """The same as a noun, for `Manifest.health_check`."""
+        return HealthCheck(interval_seconds=self.health_check_interval)
+
+
+class IsolationSettings(Section):
+    """How well agents must be kept apart.
+
+    Attributes:
+        require: The lowest level at which agents are started; None: the best to be had here.
+    """
+
+    require: Literal["full", "uid", "landlock+ns", "landlock", "none"] | None = None
+
+
+class SupervisorSettings(Section):
+    """A supervisord that is there already and is to be used instead of our own.
+
+    Attributes:
+        url: Its XML-RPC, ``unix:///run/supervisor.sock`` or ``http://127.0.0.1:9001``.
+        conf_d: The directory that its ``[include]`` reads.
+        username: Of its HTTP server.
+        password: Of its HTTP server; never shown.
+    """
+
+    url: Url | None = None
+    conf_d: AbsolutePath | None = None
+    username: str | None = None
+    password: str | None = Field(default=None, repr=False)
+
+
+class PortPreference(BaseModel):
+    """An agent of ATOLL's configuration file: only the port that it would like is read."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: Annotated[str, Field(min_length=1, max_length=255)]
+    port: Annotated[Whole, Field(ge=0, le=65535)] | None = None
+
+
+class Settings(Section):
+    """Everything an operator can choose.
+
+    Attributes:
+        state_dir: Where everything lies; absolute, without symlinks.
+        host: The address that the API binds.
+        api_port: The port of the API.
+        agent_base_port: The first port for agents.
+        max_agents: How many agents there may be, and how many ports.
+        auth: ``none`` is taken only while nobody else can reach `host`.
+        agent_host: The host in the connection info; None: the one that the client called.
+        agent_bind: What agents bind; None: see `bind_address`.
+        runtime_requirements: Installed into every environment, such as ATOLL itself.
+        index_url: The package index; None: the installer's own, PyPI.
+        extra_index_urls: Asked before `index_url`; the first that knows a name decides.
+        find_links: Directories or addresses with wheels.
+        installer: What resolves and installs.
+        exclude_newer: An RFC 3339 date; dependencies uploaded later do not exist.
+        lock_max_age_seconds: How long a lock is used again for equal requirements.
+        cache_dir: The installer's cache; None: in the state directory.
+        python: Where interpreters come from.
+        limits: How much the server takes.
+        defaults: For manifests that say nothing.
+        isolation: How well agents must be kept apart.
+        supervisor: A foreign supervisord.
+        agents: ATOLL's list of agents; read for `port_preferences`, never as state.
+        events_kept: Lines of the timeline before the oldest go.
+        releases_kept: Releases of an agent that stay, with the current and the one before it.
+    """
+
+    state_dir: AbsolutePath = Field(default_factory=default_state_dir)
+    host: Address = "127.0.0.1"
+    api_port: PortNumber = 8080
+    agent_base_port: PortNumber = 8100
+    max_agents: Annotated[Count, Field(validate_default=True)] = 100
+    auth: Literal["token", "none"] = "token"
+    agent_host: Address | None = None
+    agent_bind: Address | None = None
+    runtime_requirements: tuple[str, ...] = ()
+    index_url: Url | None = None
+    extra_index_urls: tuple[Url, ...] = ()
+    find_links: tuple[str, ...] = ()
+    installer: Literal["uv", "pip"] = "uv"
+    exclude_newer: Annotated[str, AfterValidator(plain)] | None = None
+    lock_max_age_seconds: Annotated[Number, Field(ge=0)] = 86400.0
+    cache_dir: AbsolutePath | None = None
+    python: PythonSettings = PythonSettings()
+    limits: LimitSettings = LimitSettings()
+    defaults: DefaultSettings = DefaultSettings()
+    isolation: IsolationSettings = IsolationSettings()
+    supervisor: SupervisorSettings = SupervisorSettings()
+    agents: tuple[PortPreference, ...] = ()
+    events_kept: Count = 10_000
+    releases_kept: Annotated[Whole, Field(ge=2, le=1000)] = 5
+
+    @field_validator("max_agents")
+    @classmethod
+    def _ports_fit(cls, count: int, info: ValidationInfo) -> int:
+        base, api = info.data.get("agent_base_port"), info.data.get("api_port")
+        if base is None or api is None:  # wrong themselves, and told already
+            return count
+        if base + count - 1 > 65535:  # noqa: PLR2004  # the last TCP port there is
+            raise ValueError(
+                f"must be at most {65536 - base}, not {count}: agents' ports start at {base}"
+            )
+        if base <= api < base + count:
+            raise ValueError(
+                f"agents' ports {base}-{base + count - 1} must not hold the API's own, {api}"
+            )
+        return count
+
+    @field_validator("auth")
+    @classmethod
+    def _open_only_to_ourselves(cls, auth: str, info: ValidationInfo) -> str:
+        host = info.data.get("host")
+        if auth == "none" and host is not None and not is_loopback(host):
+            raise ValueError(
+                f"must be 'token' while host is {host!r}: "
+                "without a token only this machine may reach the API"
+            )
+        return auth
+
+    @field_validator("find_links")
+    @classmethod
+    def _links_absolute(cls, links: tuple[str, ...]) -> tuple[str, ...]:
+        # The installer runs in an empty directory, where a relative path means nothing.
+        return tuple(link if "://" in link else str(absolute(Path(link))) for link in links)
+
+    @property
+    def agent_ports(self) -> range:
+        """The ports that agents are given."""
+        return range(self.agent_base_port, self.agent_base_port + self.max_agents)
+
+    @property
+    def bind_address(self) -> str:
+        """What agents bind: this machine only as long as the API does so too."""
+        return self.agent_bind or ("127.0.0.1" if is_loopback(self.host) else "0.0.0.0")  # noqa: S104  # whoever opens the API means its agents to be reached as well
+
+    @property
+    def port_preferences(self) -> dict[str, int]:
+        """The port that ATOLL's configuration file gives an agent, by its name."""
+        return {agent.name: agent.port for agent in self.agents if agent.port}
+
+    def to_json(self) -> str:
+        """Write everything, resolved, for STATE/settings.json; it holds secrets."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            SettingsInvalidError: Somebody else wrote it.
+            OSError: It cannot be read.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            problems = problems_of(error, where=lambda at: f"{path}: {dotted(at)}", secrets=SECRETS)
+            raise SettingsInvalidError(
+                f"cannot read {path}: {problems[0]}", problems=problems
+            ) from error
+
+
+def keys() -> dict[Key, Any]:
+    """List every setting by its path, ``("limits", "upload_bytes")``, with its type."""
+    listed: dict[Key, Any] = {}
+    for name, info in Settings.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            inner = info.annotation.model_fields.items()
+            listed |= {(name, word): field.annotation for word, field in inner}
+        else:
+            listed[(name,)] = info.annotation
+    return listed
+
+
+def load_settings(
+    config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]
+) -> Settings:
+    """Read the settings from where they come from.
+
+    Args:
+        config: The configuration file, if there is one.
+        environ: All variables; those that begin with ``ATOLL_DEPLOYER_`` are read.
+        overrides: What the command line says, by dotted key; None where it says nothing.
+
+    Returns:
+        The settings, whole and checked.
+
+    Raises:
+        SettingsInvalidError: Something is wrong; every problem is listed.
+    """
+    sources = Sources(keys())
+    if config is not None:
+        sources.add_file(config)
+    sources.add_variables(environ)
+    sources.add_options(overrides)
+    problems = tuple(sources.problems)
+    try:
+        settings = Settings.model_validate(sources.document())
+    except ValidationError as error:
+        problems += problems_of(error, where=sources.where, secrets=SECRETS)
+    else:
+        if not problems:
+            return settings
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    raise SettingsInvalidError(
+        f"cannot use these settings: {problems[0]}{more}",
+        cause=str(problems[0]),
+        hint="Correct what is listed; nothing was started.",
+        problems=problems,
+    )
