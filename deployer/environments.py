@@ -1,0 +1,305 @@
+"""Environments: a virtual environment a release, filled from a lock that stays with the release."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from deployer.builds import Build, Built, site_packages
+from deployer.errors import InstallError, InterpreterUnavailableError, ResolutionError
+from deployer.indexes import read_sources
+from deployer.installer_runs import installer_variables, run
+from deployer.installers import Installer, Pip, Uv, find_pip, find_uv
+from deployer.interpreters import (
+    Found,
+    Interpreter,
+    choose_interpreter,
+    find_interpreters,
+    unreachable_by,
+)
+from deployer.locks import Inputs, Lock, find_reusable_lock, read_lock
+
+
+@dataclass(frozen=True, slots=True)
+class InstallerSettings:
+    """What an operator decides about installing.
+
+    Attributes:
+        cache_dir: The installer's cache; best on the file system of the environments.
+        tmp: Where private directories are made for the time of one build.
+        installer: uv, or pip, which also stands in where there is no uv.
+        index_url: The package index; None: PyPI. May hold a user and a password.
+        extra_index_urls: Asked before it. May hold users and passwords.
+        find_links: Directories or addresses with wheels.
+        exclude_newer: An RFC 3339 date; dependencies uploaded later do not exist.
+        lock_max_age_seconds: How long a lock is used again for equal requirements.
+        install_seconds: How long one build may take in all.
+        runtime_requirements: Installed into every environment.
+        python_search: Where to look for interpreters before PATH.
+        python_downloads: Whether uv may download an interpreter that is missing.
+    """
+
+    cache_dir: Path
+    tmp: Path
+    installer: Literal["uv", "pip"] = "uv"
+    index_url: str | None = None
+    extra_index_urls: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    exclude_newer: str | None = None
+    lock_max_age_seconds: float = 86400.0
+    install_seconds: float = 600.0
+    runtime_requirements: tuple[str, ...] = ()
+    python_search: tuple[Path, ...] = ()
+    python_downloads: bool = False
+
+
+class Environments:
+    """Makes environments; safe to use from several threads at once."""
+
+    def __init__(self, settings: InstallerSettings) -> None:
+        """Install as the settings say."""
+        self._settings = settings
+        self._sources = read_sources(
+            settings.index_url,
+            settings.extra_index_urls,
+            settings.find_links,
+            settings.exclude_newer,
+        )
+        self._uv = find_uv() if settings.installer == "uv" else None
+        self._pythons = settings.cache_dir / "pythons"
+
+    def choose_python(self, specifier: str | None, *, uid: int | None = None) -> Interpreter:
+        """Choose the interpreter for an agent: the first that fits and that it can reach.
+
+        Args:
+            specifier: Versions after PEP 440; None: any.
+            uid: The user that the agent runs as; None: the server's.
+
+        Raises:
+            InterpreterUnavailableError: There is none, nor could one be downloaded.
+        """
+
+        def obstacle(python: Interpreter) -> str | None:
+            return unreachable_by(python.path, uid) or unreachable_by(python.stdlib, uid)
+
+        try:
+            return choose_interpreter(specifier, self._interpreters(), obstacle=obstacle)
+        except InterpreterUnavailableError as error:
+            if not self._settings.python_downloads or self._uv is None:
+                raise
+            self._download_python(self._uv, specifier, error)
+        return choose_interpreter(specifier, self._interpreters(), obstacle=obstacle)
+
+    def build(  # noqa: PLR0913  # each is a fact of one release; a bundle would only rename them
+        self,
+        venv: Path,
+        lock: Path,
+        requirements: Sequence[str],
+        python: Interpreter,
+        *,
+        log: Path,
+        earlier_locks: Iterable[Path] = (),
+        own_lock: Path | None = None,
+        refresh: bool = False,
+        canceled: Callable[[], bool] = lambda: False,
+    ) -> Built:
+        """Make an environment at its final path, with its dependencies.
+
+        Whoever calls owns both paths, and deletes them when this fails.
+
+        Args:
+            venv: Where; anything there is replaced.
+            lock: Where the lock is written; nothing is without requirements.
+            requirements: Normalised lines, with the hashes that an author gave.
+            python: What to make it with.
+            log: Gets the commands and their output appended.
+            earlier_locks: Locks of other releases, best first. The first that was made from the
+                same inputs, and is young enough, is installed again, offline if possible.
+            own_lock: The lock to install whatever its age and inputs, for a rollback; it may be
+                missing when there are no requirements.
+            refresh: Resolve anew, with nothing taken from earlier locks or the cached index.
+            canceled: Asked ten times a second; True ends the build.
+
+        Raises:
+            ResolutionError: The requirements cannot be met.
+            NoSpaceError: The disk is full.
+            InstallError: It failed for another reason, or took too long.
+            DeploymentCanceledError: canceled said so.
+        """
+        lines = tuple(sorted({*requirements, *self._settings.runtime_requirements}))
+        inputs = self._inputs(lines, python)
+        with self._scratch() as scratch:
+            build = Build(
+                installer=self._installer(),
+                venv=venv,
+                lock=lock,
+                python=python,
+                scratch=scratch,
+                log=log,
+                canceled=canceled,
+                deadline=time.monotonic() + self._settings.install_seconds,
+            )
+            build.make_venv()
+            if own_lock is not None:
+                own = _own_lock(own_lock, is_needed=bool(requirements))
+                if own is not None:
+                    build.repeat(own)
+                return build.result(lock_reused=own is not None)
+            if not lines:
+                return build.result(lock_reused=False)
+            earlier = None if refresh else self._reusable(earlier_locks, inputs)
+            if earlier is not None:
+                try:
+                    build.repeat(earlier)
+                except (ResolutionError, InstallError):
+                    build.restart()  # a file is gone or was replaced: what is there now counts
+                else:
+                    return build.result(lock_reused=True)
+            build.resolve_and_install(inputs, refresh=refresh)
+            return build.result(lock_reused=False)
+
+    def find_reusable_lock(
+        self, candidates: Iterable[Path], requirements: Sequence[str], python: Interpreter
+    ) -> Path | None:
+        """Find the lock among candidates, best first, that `build` would install again."""
+        lines = tuple(sorted({*requirements, *self._settings.runtime_requirements}))
+        inputs = self._inputs(lines, python)
+        return next((path for path in candidates if self._reusable([path], inputs)), None)
+
+    def _reusable(self, candidates: Iterable[Path], inputs: Inputs) -> Lock | None:
+        return find_reusable_lock(
+            candidates,
+            inputs,
+            at=datetime.now(UTC),
+            max_age_seconds=self._settings.lock_max_age_seconds,
+        )
+
+    def _inputs(self, lines: tuple[str, ...], python: Interpreter) -> Inputs:
+        return Inputs(
+            requirements=lines,
+            python=python.version,
+            abi=python.abi,
+            indexes=(*self._sources.extra_indexes, self._sources.index),
+            find_links=self._sources.find_links,
+            exclude_newer=self._sources.exclude_newer,
+        )
+
+    def _installer(self) -> Installer:
+        cache = self._settings.cache_dir
+        if self._uv is not None:
+            return Uv(self._uv, cache, self._sources)
+        return Pip(find_pip(), cache, self._sources, os.environ.get("SSL_CERT_FILE"))
+
+    def _interpreters(self) -> Iterator[Found]:
+        path = os.environ.get("PATH", os.defpath)
+        last = (self._pythons, _uv_pythons(os.environ))
+        return find_interpreters(self._settings.python_search, path, last=last)
+
+    def _download_python(
+        self, uv: Path, specifier: str | None, missing: InterpreterUnavailableError
+    ) -> None:
+        command = Uv(uv, self._settings.cache_dir, self._sources).python_command(
+            specifier or "3", self._pythons
+        )
+        with self._scratch() as scratch:
+            try:
+                run(
+                    command,
+                    doing="download a Python",
+                    cwd=scratch / "empty",
+                    # "manual" is uv's word for: only when asked for by name, as here.
+                    variables={
+                        **installer_variables(os.environ, scratch),
+                        "UV_PYTHON_DOWNLOADS": "manual",
+                    },
+                    log=scratch / "log",
+                    timeout_seconds=self._settings.install_seconds,
+                )
+            except (InstallError, ResolutionError) as error:
+                raise InterpreterUnavailableError(
+                    f"{missing.detail}; downloading one failed: {error.cause}",
+                    cause=f"{missing.cause}; downloading one failed: {error.cause}",
+                    hint=missing.hint,
+                    evidence=error.evidence,
+                ) from error
+
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """Make a directory for one build that only the server can read: logins lie in it."""
+        self._settings.tmp.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix="install-", dir=self._settings.tmp, ignore_cleanup_errors=True
+        ) as directory:
+            scratch = Path(directory)
+            (scratch / "empty").mkdir()
+            (scratch / ".netrc").write_text(self._sources.netrc, encoding="utf-8")
+            (scratch / ".netrc").chmod(0o600)  # Python's netrc refuses what others can read
+            yield scratch
+
+
+def compile_bytecode_command(venv: Path, python: Interpreter) -> list[str]:
+    """Compile all that is installed, at idle priority, without running anything of it.
+
+    The base interpreter does it with ``-I -S``: the environment's own would obey ``.pth`` files.
+    """
+    nice = shutil.which("nice")
+    idle = [nice, "-n", "19"] if nice else []
+    sites = [str(site) for site in site_packages(venv)]
+    return [*idle, str(python.path), "-I", "-S", "-m", "compileall", "-q", *sites]
+
+
+def compile_bytecode(
+    venv: Path,
+    python: Interpreter,
+    timeout_seconds: float,
+    canceled: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Compile what is installed once the agent serves: it cannot write its environment itself.
+
+    Returns:
+        Whether every file compiled in time; those that did count all the same.
+
+    Raises:
+        NoSpaceError: The disk is full.
+        DeploymentCanceledError: canceled said so.
+    """
+    try:
+        run(
+            compile_bytecode_command(venv, python),
+            doing="compile the dependencies",
+            cwd=Path("/"),
+            variables={"PATH": os.environ.get("PATH", os.defpath)},
+            log=Path(os.devnull),
+            timeout_seconds=timeout_seconds,
+            canceled=canceled,
+        )
+    except (InstallError, ResolutionError):
+        return False
+    return True
+
+
+def _own_lock(path: Path, *, is_needed: bool) -> Lock | None:
+    lock = read_lock(path)
+    if lock is None and is_needed:
+        raise InstallError(
+            f"cannot install the dependencies again: {path} is missing or damaged",
+            cause="the release's lock is missing or damaged",
+            hint="Deploy the package anew.",
+        )
+    return lock
+
+
+def _uv_pythons(environ: Mapping[str, str]) -> Path:
+    """Where uv keeps its interpreters (docs.astral.sh/uv/concepts/python-versions)."""
+    if own := environ.get("UV_PYTHON_INSTALL_DIR"):
+        return Path(own)
+    data = environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "uv" / "python"

@@ -1,0 +1,70 @@
+"""Where dependencies come from: addresses without logins, and the logins beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+DEFAULT_INDEX: Final = "https://pypi.org/simple"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where dependencies come from.
+
+    Logins are kept out of the addresses, because an installer gets those on its command line,
+    which every user of the machine can read, agents too; and because locks and logs name them.
+
+    Attributes:
+        index: Asked last.
+        extra_indexes: Asked first, in this order. With uv the first that knows a name decides,
+            so that nobody can take a private name over on a public index; pip has no such rule.
+        find_links: Directories or addresses with wheels.
+        exclude_newer: Dependencies uploaded later do not exist; None: all do.
+        netrc: The logins, as a file ``.netrc`` that uv and pip both read; may be empty. One host
+            has one login there, the first that is named.
+    """
+
+    index: str = DEFAULT_INDEX
+    extra_indexes: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    exclude_newer: str | None = None
+    netrc: str = ""
+
+
+def read_sources(
+    index_url: str | None,
+    extra_index_urls: Sequence[str] = (),
+    find_links: Sequence[str] = (),
+    exclude_newer: str | None = None,
+) -> Sources:
+    """Take the settings' addresses apart from the logins in them."""
+    index, extra = index_url or DEFAULT_INDEX, tuple(extra_index_urls)
+    logins: dict[str, str] = {}
+    for url in (*extra, index, *find_links):
+        parts = urlsplit(url)
+        if parts.username is not None and parts.hostname is not None:
+            user, password = (unquote(word or "") for word in (parts.username, parts.password))
+            line = f"machine {parts.hostname} login {_quoted(user)} password {_quoted(password)}\n"
+            logins.setdefault(parts.hostname, line)
+    return Sources(
+        index=_without_login(index),
+        extra_indexes=tuple(_without_login(url) for url in extra),
+        find_links=tuple(_without_login(link) for link in find_links),
+        exclude_newer=exclude_newer,
+        netrc="".join(logins.values()),
+    )
+
+
+def _without_login(url: str) -> str:
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _quoted(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
