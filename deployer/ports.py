@@ -1,0 +1,244 @@
+"""TCP ports of this machine: which are free, which one to take, and who holds the others."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import psutil
+
+from deployer.errors import NoFreePortError
+
+if TYPE_CHECKING:
+    from psutil._ntuples import pconn, sconn
+
+_COMMAND_CHARACTERS: Final = 120
+
+_NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
+"""What binding ``::`` fails with on a machine without IPv6, or with IPv6 turned off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that listens on a port.
+
+    Attributes:
+        pid: None when the process belongs to another user and we may not look.
+        name: The program's short name, such as ``nginx``; empty when unknown.
+        user: Whose it is; empty when unknown.
+        command: Its command line, cut to 120 characters; empty when unknown.
+    """
+
+    pid: int | None
+    name: str = ""
+    user: str = ""
+    command: str = ""
+
+    def __str__(self) -> str:
+        """Give the words for a cause, such as ``pid 812 nginx``."""
+        if self.pid is None:
+            return "a process of another user"
+        return f"pid {self.pid} {self.name}".rstrip()
+
+
+def can_bind(port: int, *, host: str = "127.0.0.1") -> bool:
+    """Tell whether a new listener on this port would get every address it may want.
+
+    Asked are the address itself, every IPv4 address and, where the machine has IPv6, every IPv6
+    address: a stranger on any of them would answer some clients in the agent's place. SO_REUSEADDR
+    is set, as servers do, or else the TIME_WAIT of an agent that stopped would take its own port
+    away for a minute.
+
+    Args:
+        port: A TCP port number.
+        host: The numeric address that the listener will bind.
+
+    Returns:
+        False when somebody listens there, when the port needs rights that we lack, or when host is
+        no address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return (
+        _binds(family, host, port)
+        and _binds(socket.AF_INET, "0.0.0.0", port)  # noqa: S104 - asked and closed, never served
+        and _binds(socket.AF_INET6, "::", port)
+    )
+
+
+def _binds(family: socket.AddressFamily, address: str, port: int) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # A dual-stack bind would ask for IPv4 once more, and hide which one is taken.
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((address, port))
+    except OSError as error:
+        return address == "::" and error.errno in _NO_IPV6
+    return True
+
+
+def choose_port(
+    candidates: Sequence[int],
+    leased: Collection[int],
+    *,
+    preferred: Sequence[int] = (),
+    is_free: Callable[[int], bool] = can_bind,
+) -> int:
+    """Choose a port that no agent has leased and nobody else listens on.
+
+    The choice holds only once the store has recorded the lease: two callers may choose alike, and
+    the unique constraint on the lease table lets one of them through.
+
+    Args:
+        candidates: TCP port numbers to choose from, in the order to try them.
+        leased: Port numbers that agents hold now, running or not.
+        preferred: Tried first, as far as they are among candidates: the port an agent had before,
+            the one its manifest asks for.
+        is_free: Tells whether the machine can bind a port.
+
+    Returns:
+        A port number out of candidates.
+
+    Raises:
+        NoFreePortError: Every candidate is leased or in use; the figures are in its sentence.
+    """
+    taken = frozenset(leased)
+    wished = [port for port in preferred if port in candidates]
+    open_to_us = [port for port in dict.fromkeys((*wished, *candidates)) if port not in taken]
+    for port in open_to_us:
+        if is_free(port):
+            return port
+    span = f"{min(candidates)}-{max(candidates)}" if candidates else "an empty range"
+    held = len(set(candidates)) - len(open_to_us)
+    raise NoFreePortError(
+        f"cannot choose a port: of the {len(set(candidates))} ports in {span}, {held} are leased "
+        f"to agents and {len(open_to_us)} are in use by other programs; "
+        "remove an agent, end those programs, or widen the range in the settings",
+        cause=f"no free port in {span}",
+        hint="atoll-deployer ports lists the leases and the foreign holders",
+    )
+
+
+def holder_of(port: int) -> Holder | None:
+    """Find the process that listens on a port, on any address.
+
+    Takes some 20 ms on a machine with 300 processes, so it is for failures, not for polling.
+
+    Args:
+        port: A TCP port number.
+
+    Returns:
+        Who listens, with as much as we may see of it; None when nobody does. A socket that
+        several processes share is said to be the one's with the lowest pid.
+    """
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:  # macOS shows nothing at all to ordinary users
+        return None
+    pids = [connection.pid for connection in connections if _listening_on(connection) == port]
+    if not pids:
+        return None
+    visible = [pid for pid in pids if pid is not None]
+    return _describe(min(visible)) if visible else Holder(None)
+
+
+def _describe(pid: int) -> Holder:
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            name, user, command = process.name(), process.username(), process.cmdline()
+    except psutil.Error:  # gone, or not ours to look into: its pid is still worth telling
+        return Holder(pid)
+    return Holder(pid, name, user, " ".join(command)[:_COMMAND_CHARACTERS])
+
+
+def taken(candidates: Collection[int]) -> set[int]:
+    """Find those ports that anybody on this machine listens on, in one look.
+
+    Args:
+        candidates: TCP port numbers.
+    """
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:  # macOS shows nothing at all to ordinary users
+        return {port for port in candidates if not can_bind(port)}
+    wanted = frozenset(candidates)
+    found = {_listening_on(connection) for connection in connections}
+    return {port for port in found if port is not None and port in wanted}
+
+
+def listening_ports(pid: int) -> set[int]:
+    """Find the TCP ports that a process listens on, with all that it started.
+
+    Counted are its descendants and its process group, so that a child which outlived a main
+    process is still found. Sockets that came by inheritance count for whoever has them open.
+
+    Args:
+        pid: The main process, which leads its own process group; it may have ended already.
+
+    Returns:
+        Port numbers; without those of processes that we may not look into.
+    """
+    return {port for process in _process_tree(pid) for port in _ports_of(process)}
+
+
+def listens(pid: int, port: int) -> bool:
+    """Tell whether a process, or one that it started, listens on a port.
+
+    The main process is asked first, the rest of the tree only if it does not. The former takes some
+    10 ms, nearly all of it the kernel's, which walks its table of sockets.
+
+    Args:
+        pid: The main process, which leads its own process group.
+        port: A TCP port number.
+    """
+    try:
+        if port in _ports_of(psutil.Process(pid)):
+            return True
+    except psutil.Error:
+        pass
+    return port in listening_ports(pid)
+
+
+def _process_tree(pid: int) -> Iterator[psutil.Process]:
+    members: set[int] = set()
+    for process in sorted(psutil.process_iter(["ppid"]), key=_created_at):
+        if process.pid == pid or process.info["ppid"] in members or _group_of(process.pid) == pid:
+            members.add(process.pid)
+            yield process
+
+
+def _created_at(process: psutil.Process) -> float:
+    """Sort parents before their children: pids wrap around, times do not."""
+    try:
+        return process.create_time()
+    except psutil.Error:
+        return 0.0
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None
+
+
+def _ports_of(process: psutil.Process) -> set[int]:
+    try:
+        connections = process.net_connections("tcp")
+    except psutil.Error:
+        return set()
+    found = {_listening_on(connection) for connection in connections}
+    return {port for port in found if port is not None}
+
+
+def _listening_on(connection: sconn | pconn) -> int | None:
+    """Give the port of a listener, and None for every other connection."""
+    if connection.status != psutil.CONN_LISTEN or not connection.laddr:
+        return None
+    return connection.laddr.port

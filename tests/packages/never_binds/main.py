@@ -1,0 +1,6 @@
+"""Lives for ever and listens nowhere."""
+
+import signal
+
+print("waiting for the tide", flush=True)
+signal.pause()
