@@ -1,0 +1,100 @@
+"""Launch policies as text: what the launcher does before it becomes an agent.
+
+The reader is `deployer.launcher.read_policy`, which works on bytes and knows no encoding: whatever
+an author wrote arrives in the agent exactly as it was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from deployer.errors import ProgramConfigError
+
+HEADER: Final = "atoll-launch-policy 1"
+"""The first line; a launcher of another format refuses the file."""
+
+_VARIABLE_NAME: Final = re.compile(r"[^=\0]+")
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPolicy:
+    """Everything that the launcher needs to start one program.
+
+    Attributes:
+        program: The supervisord program, ``NAME--N``.
+        executable: What is executed; an absolute path.
+        arguments: After the executable; any text without NUL.
+        directory: The working directory; an absolute path.
+        port: The leased TCP port, handed over as PORT and ATOLL_AGENT_PORT.
+        variables: The whole environment but for those two: nothing is inherited.
+        umask: Of the agent's process.
+        open_files: The most descriptors it may hold, soft and hard.
+        stop_seconds: Between SIGTERM and SIGKILL at a stop; rounded up to whole seconds.
+    """
+
+    program: str
+    executable: Path
+    arguments: tuple[str, ...]
+    directory: Path
+    port: int
+    variables: Mapping[str, str] = field(default_factory=dict)
+    umask: int = 0o077
+    open_files: int = 4096
+    stop_seconds: float = 10.0
+
+
+def policy_bytes(policy: LaunchPolicy) -> bytes:
+    r"""Write a policy as lines of ``key value``, with ``\\``, ``\n`` and ``\r`` escaped.
+
+    The last line is ``end``, so that half a file is never mistaken for a whole one.
+
+    Raises:
+        ProgramConfigError: A text holds a NUL, a variable's name holds ``=`` or is empty, or a path
+            is not absolute: no process could be started so.
+    """
+    lines = [HEADER]
+    for key, value in _fields(policy):
+        if "\0" in value:
+            raise ProgramConfigError(
+                f"cannot start {policy.program}: its {key} {value!r} holds a NUL character",
+                cause=f"NUL character in {key}",
+            )
+        lines.append(f"{key} {_escape(value)}")
+    try:
+        # surrogateescape: a path or variable that is no UTF-8 keeps the bytes it came with
+        return "\n".join([*lines, "end", ""]).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ProgramConfigError(
+            f"cannot start {policy.program}: {error.object[error.start]!r} in its policy is half a"
+            " character and has no bytes",
+            cause="half a character in the policy",
+        ) from error
+
+
+def _fields(policy: LaunchPolicy) -> Iterator[tuple[str, str]]:
+    for key, path in (("directory", policy.directory), ("executable", policy.executable)):
+        if not path.is_absolute():
+            raise ProgramConfigError(
+                f"cannot start {policy.program}: its {key} {path} is not an absolute path"
+            )
+    yield "program", policy.program
+    yield "directory", str(policy.directory)
+    yield "umask", f"{policy.umask:o}"
+    yield "open_files", str(policy.open_files)
+    yield "executable", str(policy.executable)
+    for argument in policy.arguments:
+        yield "argument", argument
+    for name, value in policy.variables.items():
+        if not _VARIABLE_NAME.fullmatch(name):
+            raise ProgramConfigError(
+                f"cannot start {policy.program}: {name!r} cannot be the name of a variable"
+            )
+        yield "variable", f"{name}={value}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")

@@ -1,0 +1,180 @@
+"""What supervisord starts in place of an agent: it sets the stage and becomes the agent.
+
+Run as ``python -I -S launcher.py PORT POLICY``, with nothing but the standard library's cheap
+parts, since every start of an agent pays for its imports. The process keeps its pid: supervisord's
+signals reach the agent directly.
+
+Exit codes, should the agent not be reached: 127, something is not there; 126, it is, but cannot be
+used. The one line on standard error says which.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import select
+import sys
+
+_HEADER = b"atoll-launch-policy 1"
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_SIGKILL = 9  # the signal module costs as much as all the rest
+_NOT_USABLE = 126
+_NOT_FOUND = 127
+
+
+class LaunchError(Exception):
+    """Why the agent cannot be started; the exit code says whether something is missing."""
+
+    def __init__(self, sentence: str, exit_code: int = _NOT_USABLE) -> None:
+        """Keep the exit code beside the sentence."""
+        super().__init__(sentence)
+        self.exit_code = exit_code
+
+
+class Policy:
+    """A launch policy as the server wrote it; every text is bytes, exactly as it came."""
+
+    def __init__(self) -> None:
+        """Start with the defaults, to be filled line by line."""
+        self.program = b""
+        self.directory = b""
+        self.executable = b""
+        self.arguments: list[bytes] = []
+        self.variables: dict[bytes, bytes] = {}
+        self.umask = 0o077
+        self.open_files = 4096
+
+
+def main(arguments: list[str]) -> None:
+    """Become the agent that the policy describes, or say in one line why not.
+
+    Args:
+        arguments: The leased port and the path of the launch policy.
+    """
+    try:
+        port, path = _parse_arguments(arguments)
+        parent = os.getppid()
+        policy = read_policy(_read_file(path))
+        limit_resources(policy)
+        enter_directory(policy)
+        die_with_parent(parent)
+        become_agent(policy, port)
+    except LaunchError as error:
+        sys.stderr.write(f"launcher: {error}\n")
+        sys.exit(error.exit_code)
+
+
+def read_policy(data: bytes) -> Policy:
+    """Read a launch policy's lines; see `deployer.launch_policies` for the writer.
+
+    Raises:
+        LaunchError: It is of another format, was cut short, or holds a line that is not understood:
+            a limit that is not applied is worse than an agent that does not start.
+    """
+    lines = data.split(b"\n")
+    if lines[0] != _HEADER or lines[-2:] != [b"end", b""]:
+        raise LaunchError("cannot use the launch policy: it is cut short or of another format")
+    policy = Policy()
+    for line in lines[1:-2]:
+        try:
+            _read_line(policy, line)
+        except ValueError as error:
+            raise LaunchError(f"cannot use the launch policy: line {line!r}: {error}") from error
+    return policy
+
+
+def limit_resources(policy: Policy) -> None:
+    """Limit descriptors, soft and hard, and leave no core dumps."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = policy.open_files if hard == resource.RLIM_INFINITY else min(policy.open_files, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def enter_directory(policy: Policy) -> None:
+    """Set umask and working directory."""
+    os.umask(policy.umask)
+    try:
+        os.chdir(policy.directory)
+    except OSError as error:
+        raise _error("enter", policy.directory, error) from error
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when supervisord dies.
+
+    Any later change of the user id undoes it, so it comes last. supervisord may have died before:
+    then the parent is another one by now, or nobody holds the far end of standard input any more.
+    """
+    if sys.platform != "linux":
+        return
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0):
+        reason = os.strerror(ctypes.get_errno())
+        raise LaunchError(f"cannot tie the agent's life to supervisord's: {reason}")
+    stdin = select.poll()
+    stdin.register(0, 0)  # a hang-up is reported unasked
+    if os.getppid() != parent or any(event & select.POLLHUP for _, event in stdin.poll(0)):
+        raise LaunchError("cannot start the agent: supervisord is gone")
+
+
+def become_agent(policy: Policy, port: bytes) -> None:
+    """Replace this program by the agent's, with the policy's variables and no others."""
+    variables = {**policy.variables, b"PORT": port, b"ATOLL_AGENT_PORT": port}
+    try:
+        os.execve(policy.executable, [policy.executable, *policy.arguments], variables)  # noqa: S606 - to become it is the point
+    except OSError as error:
+        raise _error("execute", policy.executable, error) from error
+
+
+def _parse_arguments(arguments: list[str]) -> tuple[bytes, str]:
+    match arguments:
+        case [port, path] if port.isdecimal():
+            return port.encode(), path
+    raise LaunchError("cannot start: the arguments must be a port and the path of a launch policy")
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs more than all the rest
+            return file.read()
+    except OSError as error:
+        raise _error("read", os.fsencode(path), error) from error
+
+
+def _read_line(policy: Policy, line: bytes) -> None:
+    key, _, escaped = line.partition(b" ")
+    text = _unescape(escaped)
+    if key == b"argument":
+        policy.arguments.append(text)
+    elif key == b"variable":
+        name, _, value = text.partition(b"=")
+        policy.variables[name] = value
+    elif key in {b"program", b"directory", b"executable"}:
+        setattr(policy, key.decode(), text)
+    elif key == b"umask":
+        policy.umask = int(text, 8)
+    elif key == b"open_files":
+        policy.open_files = int(text)
+    else:
+        raise ValueError("unknown")
+
+
+def _unescape(text: bytes) -> bytes:
+    if b"\\" not in text:
+        return text
+    # a NUL cannot occur in a policy, so it can stand for a backslash meanwhile
+    text = text.replace(b"\\\\", b"\0").replace(b"\\n", b"\n").replace(b"\\r", b"\r")
+    return text.replace(b"\0", b"\\")
+
+
+def _error(act: str, path: bytes, error: OSError) -> LaunchError:
+    missing = isinstance(error, FileNotFoundError)
+    return LaunchError(
+        f"cannot {act} {os.fsdecode(path)}: {error.strerror}",
+        _NOT_FOUND if missing else _NOT_USABLE,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

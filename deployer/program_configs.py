@@ -1,0 +1,115 @@
+"""supervisord's configuration as text: rendered, and read by its own parser and no other.
+
+Rules of that parser (supervisor 4.3.0, found by trying) that decide what can be written at all:
+
+- ``%`` starts an expansion, so it is doubled; a log path is expanded twice, so it is doubled twice.
+- ``%(here)s`` is replaced in the raw text even where its percent sign is doubled, and a space
+  before ``;`` or ``#`` cuts a value even inside quotes. No spelling gets these through.
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from configparser import Error as ConfigSyntaxError
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+from supervisor.options import ProcessConfig, ServerOptions, UnhosedConfigParser
+
+from deployer.errors import ProgramConfigError
+
+_HERE: Final = Path(__file__).resolve().parent
+_TEMPLATES: Final = jinja2.Environment(
+    # inside the wheel; beside the package in a source tree
+    loader=jinja2.FileSystemLoader(
+        [_HERE / "supervisor_templates", _HERE.parent / "supervisor_templates"]
+    ),
+    undefined=jinja2.StrictUndefined,
+    autoescape=False,  # noqa: S701 - INI, not HTML; what goes in is parsed back and compared
+    trim_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+def render(template: str, values: Mapping[str, object]) -> str:
+    """Fill one of the templates in ``supervisor_templates``."""
+    return _TEMPLATES.get_template(template).render(values)
+
+
+def command_value(arguments: Sequence[str]) -> str:
+    """Spell a command so that supervisord splits it into these arguments again."""
+    return value(shlex.join(arguments))
+
+
+def value(text: str) -> str:
+    """Spell a text so that it survives one expansion."""
+    return text.replace("%", "%%")
+
+
+def log_value(path: Path) -> str:
+    """Spell a log file's path: supervisord expands it twice."""
+    return value(value(str(path)))
+
+
+def parse_program(
+    name: str,
+    text: str,
+    options: Any = None,
+    *,
+    config_class: Callable[..., ProcessConfig] = ProcessConfig,
+    here: Path | None = None,
+) -> ProcessConfig:
+    """Parse a program config alone, as supervisord would among all the others.
+
+    Args:
+        name: The one program that the text must hold.
+        text: A whole file of conf.d.
+        options: A running supervisord's; by default throw-away ones without any variables.
+        config_class: Called with options and the parameters that were read.
+        here: The directory of the file, for ``%(here)s``.
+
+    Returns:
+        The one process of the one program.
+
+    Raises:
+        ProgramConfigError: It does not parse, or is not exactly one ``[program:NAME]``.
+    """
+    if options is None:
+        options = ServerOptions()
+        options.environ_expansions = {}  # a config must not depend on who parses it
+        options.here = str(here)
+    section = f"program:{name}"
+    parser = UnhosedConfigParser()
+    parser.expansions = options.environ_expansions
+    try:
+        # newline=None: a file is read so, and there a bare carriage return ends a line
+        parser.read_file(io.StringIO(text, newline=None), source=f"{name}.conf")
+        if parser.sections() != [section] or parser.defaults():
+            found = [*parser.sections(), *(["DEFAULT"] if parser.defaults() else [])]
+            raise ProgramConfigError(
+                f"cannot use the program config {name}.conf: it must hold [{section}] and nothing"
+                f" else, not {found}",
+                cause="not exactly one program",
+            )
+        parser.expand_here(str(here or options.here))
+        processes = options.processes_from_section(parser, section, name, config_class)
+    except (ConfigSyntaxError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ProgramConfigError(
+            f"cannot use the program config {name}.conf: {reason}", cause="does not parse"
+        ) from error
+    if [process.name for process in processes] != [name]:
+        raise ProgramConfigError(
+            f"cannot use the program config {name}.conf: it must be one process of the same name"
+        )
+    return processes[0]
+
+
+def differences(config: ProcessConfig, other: ProcessConfig) -> dict[str, tuple[Any, Any]]:
+    """Give every parameter that two configs do not share, with both values."""
+    keys = (*ProcessConfig.req_param_names, *ProcessConfig.optional_param_names)
+    pairs = {key: (getattr(config, key), getattr(other, key)) for key in keys}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}

@@ -1,0 +1,121 @@
+"""The remote procedures, ``agents.NAME`` of supervisord's XML-RPC; none of them waits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from supervisor.options import BadCommand, NoPermission, NotExecutable, NotFound
+from supervisor.states import (
+    RUNNING_STATES,
+    ProcessStates,
+    SupervisorStates,
+    getSupervisorStateDescription,
+)
+from supervisor.xmlrpc import Faults, RPCError
+
+from deployer.model import RestartPolicy
+from deployer.supervisor_plugin.groups import Groups
+from deployer.supervisor_plugin.processes import AgentProcess
+
+
+class AgentsInterface:
+    """What the API may ask; every public method here can be called from outside.
+
+    An ``RPCError`` becomes a fault, ``NAME: reason``; any other exception becomes HTTP status 500.
+    """
+
+    def __init__(self, supervisord: Any, groups: Groups) -> None:
+        """Answer for the groups of supervisord."""
+        self._supervisord = supervisord
+        self._groups = groups
+
+    def ping(self) -> bool:
+        """Answer True, as long as orders are taken."""
+        self._take_orders()
+        return True
+
+    def check(self, name: str, text: str) -> bool:
+        """Answer True if text would do as the config of program name; a fault says why not."""
+        self._groups.parse(name, text)
+        return True
+
+    def apply(self, name: str, restarts: str) -> str:
+        """Make a program known as its file in conf.d says; nothing is started.
+
+        Args:
+            name: The program and its file, without ``.conf``.
+            restarts: The fields of `deployer.model.RestartPolicy` as JSON.
+
+        Returns:
+            added, replaced, or updated (nothing but the restart policy).
+        """
+        self._take_orders()
+        try:
+            policy = RestartPolicy(**json.loads(restarts))
+        except (ValueError, TypeError) as error:
+            raise RPCError(Faults.BAD_ARGUMENTS, f"no restart policy: {error}") from error
+        return self._groups.put(name, policy)
+
+    def remove(self, name: str) -> bool:
+        """Forget a stopped program; one that is not known is fine."""
+        self._take_orders()
+        self._groups.remove(name)
+        return True
+
+    def start(self, name: str) -> bool:
+        """Start a program; one that waits for its next try is started at once."""
+        self._take_orders()
+        process = self._process(name)
+        state = process.get_state()
+        if state in {ProcessStates.STARTING, ProcessStates.RUNNING}:
+            return True
+        if state in {ProcessStates.STOPPING, ProcessStates.UNKNOWN}:
+            raise RPCError(Faults.FAILED, f"{name} is still stopping")
+        try:
+            process.get_execv_args()
+        except NotFound as error:
+            raise RPCError(Faults.NO_FILE, str(error)) from error
+        except (BadCommand, NotExecutable, NoPermission, ValueError) as error:
+            raise RPCError(Faults.NOT_EXECUTABLE, str(error)) from error
+        process.spawn()
+        return True
+
+    def stop(self, name: str) -> bool:
+        """Send the stop signal to a program, and SIGKILL later if it must be."""
+        self._take_orders()
+        process = self._groups.find(name)
+        if process is not None and process.get_state() in RUNNING_STATES:
+            self._insist(process.stop())
+        return True
+
+    def kill(self, name: str) -> bool:
+        """Send SIGKILL to a program's process group; it stays stopped."""
+        process = self._groups.find(name)
+        state = process and process.get_state()
+        if process is not None and state in {*RUNNING_STATES, ProcessStates.STOPPING}:
+            self._insist(process.kill_now())
+        return True
+
+    def states(self) -> str:
+        """Give supervisord's mood and all of our processes as JSON; answers in every mood."""
+        return json.dumps(
+            {
+                "mood": getSupervisorStateDescription(self._supervisord.options.mood),
+                "processes": [process.document() for process in self._groups.processes()],
+            }
+        )
+
+    def _take_orders(self) -> None:
+        if self._supervisord.options.mood != SupervisorStates.RUNNING:
+            raise RPCError(Faults.SHUTDOWN_STATE)
+
+    def _process(self, name: str) -> AgentProcess:
+        process = self._groups.find(name)
+        if process is None:
+            raise RPCError(Faults.BAD_NAME, name)
+        return process
+
+    def _insist(self, failure: str | None) -> None:
+        if failure is not None:
+            raise RPCError(Faults.FAILED, failure)

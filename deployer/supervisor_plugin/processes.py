@@ -1,0 +1,236 @@
+"""Our kind of supervisord process: it remembers how it ended and knows when to start again.
+
+Overrides of ``supervisor.process.Subprocess`` of 4.3.0; the pin in pyproject.toml is for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from supervisor.options import ProcessConfig, signame
+from supervisor.process import Subprocess
+from supervisor.states import ProcessStates, SupervisorStates, getProcessStateDescription
+
+from deployer.supervisor_plugin.restarts import Restarts
+
+_HANDLED_BY_SUPERVISORD = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGCHLD,
+    signal.SIGUSR2,
+)
+
+
+class AgentConfig(ProcessConfig):  # type: ignore[misc]  # supervisor has no types
+    """A program's config that makes our kind of process; equals a stock one that says the same."""
+
+    def __init__(
+        self,
+        options: Any,
+        *,
+        restarts: Callable[[AgentConfig], Restarts],
+        push: Callable[[Mapping[str, object]], None],
+        **parameters: Any,
+    ) -> None:
+        """Keep what a process needs beside supervisord's own parameters."""
+        super().__init__(options, **parameters)
+        self.push = push
+        self._restarts = restarts
+
+    def make_process(self, group: Any = None) -> AgentProcess:
+        """Make the process that runs under this config."""
+        process = AgentProcess(self, self._restarts(self))
+        process.group = group
+        return process
+
+
+class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
+    """A process with a restart policy.
+
+    A death by itself leads from RUNNING through EXITED, or from STARTING, to BACKOFF until the next
+    try is due, or at once to FATAL when there is none; without automatic restarts it stays EXITED.
+    BACKOFF is the word that makes supervisorctl and the web UI offer to stop it.
+
+    Attributes:
+        restarts: Its deaths and what follows.
+        exit_code: Of the run that ended last; None when a signal ended it.
+        signal_number: Which ended it.
+    """
+
+    killing: bool
+    pipes: dict[str, int | None]
+    dispatchers: dict[int, Any]
+
+    def __init__(self, config: AgentConfig, restarts: Restarts) -> None:
+        """Begin STOPPED, like any process."""
+        super().__init__(config)
+        self.restarts = restarts
+        self.exit_code: int | None = None
+        self.signal_number: int | None = None
+        self._next_try: float | None = None  # on the monotonic clock: the other one may be set
+        self._cause = ""
+
+    def document(self) -> dict[str, object]:
+        """Say all about the process: what `deployer.supervisord.process_from_document` reads."""
+        return {
+            "program": self.config.name,
+            "state": getProcessStateDescription(self.state),
+            "pid": self.pid if self.pid and self._is_alive() else None,
+            "started_at": self.laststart or None,
+            "stopped_at": self.laststop or None,
+            "exit_code": self.exit_code,
+            "signal": self.signal_number,
+            "restarts": self.restarts.count,
+            "next_try_at": self.delay if self.state == ProcessStates.BACKOFF else None,
+            "message": self.spawnerr or "",
+        }
+
+    def seconds_until_due(self) -> float | None:
+        """Tell when `transition` will have something to do; None: only if something happens."""
+        if self.state == ProcessStates.BACKOFF and self._next_try is not None:
+            return self._next_try - time.monotonic()
+        if self.state == ProcessStates.STARTING:
+            return float(self.laststart + self.config.startsecs - time.time())
+        if self.state == ProcessStates.STOPPING:
+            return float(self.delay - time.time())
+        return None
+
+    def kill_now(self) -> Any:
+        """Stop with SIGKILL; returns a sentence if it cannot be done, like ``kill``."""
+        self.administrative_stop = True
+        return self.kill(signal.SIGKILL)
+
+    # What supervisord calls --------------------------------------------------------------------
+
+    def spawn(self) -> Any:
+        """Start because somebody asked for it: earlier deaths are forgotten."""
+        self.restarts.forget()
+        return self._spawn()
+
+    def transition(self) -> None:
+        """Take the next step if it is due."""
+        try:
+            if self.state == ProcessStates.BACKOFF:
+                self._try_again_if_due()
+            elif self.state != ProcessStates.EXITED:  # where stock restarts at once and for ever
+                super().transition()
+        except Exception as error:  # noqa: BLE001 - it would end supervisord
+            self._log(f"cannot take its next step: {error!r}")
+
+    def change_state(self, new_state: int, expected: bool = True) -> Any:  # noqa: FBT001, FBT002 - stock's signature
+        """Change the state, decide about a restart, and tell the API."""
+        if new_state == ProcessStates.EXITED:
+            self.spawnerr = self._cause  # stock's would be "Bad exit code -1"
+        changed = super().change_state(new_state, expected)
+        if new_state == ProcessStates.BACKOFF:
+            self._plan_restart()
+            if self._next_try is None:
+                self.give_up()  # which comes back here with FATAL
+                return changed
+        self._push()
+        return changed
+
+    def finish(self, pid: int, sts: int) -> None:
+        """Note how the process ended, and end what it left behind in its process group."""
+        asked_for = self.killing
+        try:
+            self._note_end(pid, sts)
+            super().finish(pid, sts)
+        except Exception as error:  # noqa: BLE001 - it would end supervisord
+            self._log(f"its end could not be handled as usual: {error!r}")
+            self._bury(ProcessStates.STOPPED if asked_for else ProcessStates.EXITED)
+        try:
+            wanted = self._is_wanted() and self.restarts.policy.enabled
+            if wanted and self.state == ProcessStates.EXITED:
+                self.change_state(ProcessStates.BACKOFF)
+        except Exception as error:  # noqa: BLE001 - the same
+            self._log(f"cannot plan its restart: {error!r}")
+
+    def _spawn_as_parent(self, pid: int) -> Any:
+        # the child does this too, but a stop may reach for the group before it has come to it
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
+        super()._spawn_as_parent(pid)
+        self._push()  # STARTING was told before there was a pid
+        return pid
+
+    def _spawn_as_child(self, filename: str, argv: list[str]) -> None:
+        try:
+            # or a SIGTERM between fork and exec would end in supervisord's handler and be lost
+            for number in _HANDLED_BY_SUPERVISORD:
+                signal.signal(number, signal.SIG_DFL)
+            super()._spawn_as_child(filename, argv)
+        finally:
+            os._exit(127)  # the child must never return into supervisord's loop
+
+    # Steps -------------------------------------------------------------------------------------
+
+    def _spawn(self) -> Any:
+        self._cause = ""
+        try:
+            return super().spawn()
+        except Exception as error:  # noqa: BLE001 - such as a NUL in the command
+            self.record_spawnerr(f"cannot be started: {error}")
+            if self.state == ProcessStates.STARTING and not self.pid:
+                self.change_state(ProcessStates.BACKOFF)
+            return None
+
+    def _try_again_if_due(self) -> None:
+        due = self._next_try is not None and time.monotonic() >= self._next_try
+        if due and self._is_wanted():
+            self.restarts.record_restart()
+            self._spawn()
+
+    def _plan_restart(self) -> None:
+        self.spawnerr = self._cause or self.spawnerr
+        self._next_try = None
+        if not self._is_wanted():
+            return
+        delay = self.restarts.record_death()
+        if delay is None:
+            self.spawnerr = f"{self.restarts.explain_giving_up()}; last: {self.spawnerr}"
+        else:
+            self._next_try = time.monotonic() + delay
+            self.delay = time.time() + delay  # for those who look: stock's own idea is 1, 2, 3 s
+
+    def _note_end(self, pid: int, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        self.exit_code, self.signal_number = (code, None) if code >= 0 else (None, -code)
+        how = f"exit status {code}" if code >= 0 else f"terminated by {signame(-code)}"
+        self._cause = f"{how} after {max(0.0, time.time() - self.laststart):.1f} s"
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+
+    def _bury(self, state: int) -> None:
+        self.killing = False
+        self.pid = 0
+        self.config.options.close_parent_pipes(self.pipes)
+        self.pipes = {}
+        self.dispatchers = {}
+        self.state = state
+        self._push()
+
+    def _push(self) -> None:
+        with contextlib.suppress(Exception):  # a push may get lost, supervisord may not
+            self.config.push(self.document())
+
+    def _is_alive(self) -> bool:
+        return self.state in {
+            ProcessStates.STARTING,
+            ProcessStates.RUNNING,
+            ProcessStates.STOPPING,
+        }
+
+    def _is_wanted(self) -> bool:
+        return bool(self.config.options.mood == SupervisorStates.RUNNING)
+
+    def _log(self, sentence: str) -> None:
+        line = f"agents: {self.config.name}: {sentence}"
+        self.config.options.logger.critical(line)

@@ -1,0 +1,272 @@
+"""supervisord from outside: the only module that knows its XML-RPC, faults and states.
+
+Two ways behind one interface: `PluginSupervisord` speaks to our plugin, which touches one program
+at a time; `StockSupervisord` gets by with what any supervisord offers, where each change reads all
+configs again. Both can be used from any thread, and no call lasts longer than its timeout.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from supervisor.xmlrpc import Faults
+
+from deployer.errors import SupervisordRefusedError
+from deployer.model import Process, RestartPolicy, State
+from deployer.supervisor_rpc import Rpc, SupervisordStoppingError
+
+_DO_NOT_WAIT: Final = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All of supervisord at one moment.
+
+    Attributes:
+        is_running: False while supervisord shuts down or restarts: what happens to processes then
+            is nobody's intent.
+        processes: What is known of every program, by its name; empty while a supervisord without
+            our plugin is not running.
+    """
+
+    is_running: bool
+    processes: Mapping[str, Process]
+
+
+class Supervisord(Protocol):
+    """What the service asks of supervisord. Nothing here waits for a process to change its state.
+
+    Every method raises `SupervisordUnreachableError` when there is no answer in time, or when
+    supervisord is shutting down, and `SupervisordRefusedError` when it says no.
+    """
+
+    def ping(self) -> None:
+        """Make sure that supervisord answers and takes orders."""
+
+    def apply(self, program: str, restarts: RestartPolicy) -> None:
+        """Make supervisord know a program as its config in conf.d says, touching no other.
+
+        A program that runs under the same config goes on running, under the new restart policy.
+        Nothing is started.
+
+        Raises:
+            SupervisordRefusedError: The config is broken, or has changed while the program runs.
+        """
+
+    def remove(self, program: str) -> None:
+        """Make supervisord forget a program that is not running; one that it never knew is fine."""
+
+    def start(self, program: str) -> None:
+        """Start a program and forget how often it died; one that runs already is fine.
+
+        Raises:
+            SupervisordRefusedError: It is unknown, cannot be executed, or is still stopping.
+        """
+
+    def stop(self, program: str) -> None:
+        """Send SIGTERM to a program's process group, and SIGKILL once its time is up.
+
+        It stays stopped. One that does not run or is unknown is fine.
+        """
+
+    def kill(self, program: str) -> None:
+        """Send SIGKILL to a program's process group at once; otherwise like `stop`."""
+
+    def states(self) -> dict[str, Process]:
+        """Give what is known of every program, by its name."""
+
+    def snapshot(self) -> Snapshot:
+        """Give the same together with whether supervisord is shutting down; answers even then."""
+
+
+def connect(
+    url: str,
+    username: str = "",
+    password: str = "",
+    *,
+    has_plugin: bool = True,
+    timeout_seconds: float = 10.0,
+) -> Supervisord:
+    """Choose the way to a supervisord; nothing is sent yet.
+
+    Args:
+        url: ``unix:///path/of/supervisor.sock`` or ``http://host:port``.
+        username: As in its configuration; empty: none is asked for.
+        password: Goes with it.
+        has_plugin: Whether it has loaded `deployer.supervisor_plugin`.
+        timeout_seconds: For each call.
+    """
+    rpc = Rpc(url, username, password, timeout_seconds)
+    return PluginSupervisord(rpc) if has_plugin else StockSupervisord(rpc)
+
+
+class PluginSupervisord:
+    """The way to a supervisord with our plugin: one program at a time, in milliseconds."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        """Call through rpc."""
+        self._rpc = rpc
+
+    def ping(self) -> None:
+        """See `Supervisord.ping`."""
+        self._rpc.call("reach supervisord", "agents.ping")
+
+    def apply(self, program: str, restarts: RestartPolicy) -> None:
+        """See `Supervisord.apply`."""
+        numbers = json.dumps(asdict(restarts))
+        self._rpc.call(f"apply the config of {program}", "agents.apply", program, numbers)
+
+    def remove(self, program: str) -> None:
+        """See `Supervisord.remove`."""
+        self._rpc.call(f"remove {program}", "agents.remove", program)
+
+    def start(self, program: str) -> None:
+        """See `Supervisord.start`."""
+        self._rpc.call(f"start {program}", "agents.start", program)
+
+    def stop(self, program: str) -> None:
+        """See `Supervisord.stop`."""
+        self._rpc.call(f"stop {program}", "agents.stop", program)
+
+    def kill(self, program: str) -> None:
+        """See `Supervisord.kill`."""
+        self._rpc.call(f"kill {program}", "agents.kill", program)
+
+    def states(self) -> dict[str, Process]:
+        """See `Supervisord.states`."""
+        return dict(self.snapshot().processes)
+
+    def snapshot(self) -> Snapshot:
+        """See `Supervisord.snapshot`."""
+        document = json.loads(self._rpc.call("read the states", "agents.states"))
+        processes = map(process_from_document, document["processes"])
+        return Snapshot(
+            is_running=document["mood"] == "RUNNING",
+            processes={process.program: process for process in processes},
+        )
+
+
+class StockSupervisord:
+    """The way to a supervisord without our plugin, by the calls that every one offers.
+
+    Each `apply` has it read all its configs again, which fails when any of them is broken. How
+    often a program is started again is what its config says, and is not told.
+    """
+
+    def __init__(self, rpc: Rpc) -> None:
+        """Call through rpc."""
+        self._rpc = rpc
+
+    def ping(self) -> None:
+        """See `Supervisord.ping`."""
+        self._rpc.call("reach supervisord", "supervisor.getState")
+
+    def apply(self, program: str, restarts: RestartPolicy) -> None:  # noqa: ARG002 - stands in the config
+        """See `Supervisord.apply`."""
+        act = f"apply the config of {program}"
+        [[added, changed, removed]] = self._rpc.call(act, "supervisor.reloadConfig")
+        if program in removed:
+            raise SupervisordRefusedError(f"cannot {act}: it is no longer in supervisord's conf.d")
+        if program in changed:
+            self._rpc.call(act, "supervisor.removeProcessGroup", program)
+        if program in changed or program in added:
+            self._rpc.call(act, "supervisor.addProcessGroup", program, fine=(Faults.ALREADY_ADDED,))
+        elif program not in self.states():
+            raise SupervisordRefusedError(f"cannot {act}: supervisord does not read its file")
+
+    def remove(self, program: str) -> None:
+        """See `Supervisord.remove`."""
+        act = f"remove {program}"
+        self._rpc.call(act, "supervisor.removeProcessGroup", program, fine=(Faults.BAD_NAME,))
+
+    def start(self, program: str) -> None:
+        """See `Supervisord.start`."""
+        act = f"start {program}"
+        info = self._rpc.call(act, "supervisor.getProcessInfo", program)
+        if info["statename"] == State.STOPPING:
+            # supervisord 4.3.0 would answer True and start nothing
+            raise SupervisordRefusedError(f"cannot {act}: it is still stopping")
+        self._rpc.call(
+            act, "supervisor.startProcess", program, _DO_NOT_WAIT, fine=(Faults.ALREADY_STARTED,)
+        )
+
+    def stop(self, program: str) -> None:
+        """See `Supervisord.stop`."""
+        fine = (Faults.NOT_RUNNING, Faults.BAD_NAME)
+        self._rpc.call(
+            f"stop {program}", "supervisor.stopProcess", program, _DO_NOT_WAIT, fine=fine
+        )
+
+    def kill(self, program: str) -> None:
+        """See `Supervisord.kill`; children in its group get SIGTERM only."""
+        self.stop(program)  # or it would be started again
+        fine = (Faults.NOT_RUNNING, Faults.BAD_NAME)
+        self._rpc.call(f"kill {program}", "supervisor.signalProcess", program, "KILL", fine=fine)
+
+    def states(self) -> dict[str, Process]:
+        """See `Supervisord.states`."""
+        infos = self._rpc.call("read the states", "supervisor.getAllProcessInfo")
+        return {info["name"]: process_from_info(info) for info in infos}
+
+    def snapshot(self) -> Snapshot:
+        """See `Supervisord.snapshot`."""
+        try:
+            return Snapshot(is_running=True, processes=self.states())
+        except SupervisordStoppingError:
+            return Snapshot(is_running=False, processes={})
+
+
+# Processes ---------------------------------------------------------------------------------------
+
+
+def receive_push(data: bytes) -> Process:
+    """Read a datagram that the plugin sent to the events socket when a process changed its state.
+
+    Raises:
+        SupervisordRefusedError: It is none; whoever can reach the socket can send anything.
+    """
+    try:
+        return process_from_document(json.loads(data))
+    except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
+        raise SupervisordRefusedError(
+            f"cannot read {data[:80]!r} as the state of a process: {error}"
+        ) from error
+
+
+def process_from_document(document: Mapping[str, Any]) -> Process:
+    """Map what the plugin says of a process, times as seconds since 1970, to our noun."""
+    return Process(
+        program=document["program"],
+        state=State(document["state"]),
+        pid=document["pid"],
+        started_at=_time(document["started_at"]),
+        stopped_at=_time(document["stopped_at"]),
+        exit_code=document["exit_code"],
+        signal=document["signal"],
+        restarts=document["restarts"],
+        next_try_at=_time(document["next_try_at"]),
+        message=document["message"],
+    )
+
+
+def process_from_info(info: Mapping[str, Any]) -> Process:
+    """Map supervisor.getProcessInfo; 0 stands for never, and -1 for an end by any signal."""
+    state = State(info["statename"])
+    ended = state in {State.EXITED, State.STOPPED} and info["stop"] and info["exitstatus"] >= 0
+    return Process(
+        program=info["name"],
+        state=state,
+        pid=info["pid"] or None,
+        started_at=_time(info["start"] or None),
+        stopped_at=_time(info["stop"] or None),
+        exit_code=info["exitstatus"] if ended else None,
+        message=info["spawnerr"],
+    )
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,189 @@
+"""The launcher as supervisord starts it: a process of its own, without site and without mercy."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import deployer.launcher
+from deployer.launch_policies import LaunchPolicy, policy_bytes
+from tests.supervisord_process import is_alive, wait_until
+
+SHOW = """\
+import json, os, resource, sys
+json.dump({
+    "pid": os.getpid(), "argv": sys.argv[1:], "cwd": os.getcwd(), "umask": os.umask(0),
+    "env": dict(os.environ), "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "core": resource.getrlimit(resource.RLIMIT_CORE),
+}, sys.stdout)
+"""
+LAUNCHER = str(Path(deployer.launcher.__file__).resolve())
+
+
+def launch(
+    tmp_path: Path, *, port: str = "8123", stdin: int = subprocess.DEVNULL, **fields: object
+) -> tuple[int, subprocess.CompletedProcess[str]]:
+    values: dict[str, object] = {
+        "program": "weather--7",
+        "executable": Path(sys.executable),
+        "arguments": ("-I", "-S", "-c", SHOW),
+        "directory": tmp_path,
+        "port": 8123,
+    }
+    path = tmp_path / "policy"
+    path.write_bytes(policy_bytes(LaunchPolicy(**(values | fields))))  # type: ignore[arg-type]  # of any field
+    return run(port, str(path), stdin=stdin)
+
+
+def run(
+    *arguments: str, stdin: int = subprocess.DEVNULL
+) -> tuple[int, subprocess.CompletedProcess[str]]:
+    command = [sys.executable, "-I", "-S", LAUNCHER, *arguments]
+    with subprocess.Popen(
+        command,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"SERVER_SECRET": "x", "LD_PRELOAD": "", "PORT": "1"},
+    ) as process:
+        out, err = process.communicate(timeout=20)
+    return process.pid, subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def show(tmp_path: Path, **fields: object) -> tuple[int, dict[str, object]]:
+    pid, done = launch(tmp_path, **fields)
+    assert done.returncode == 0, done.stderr
+    return pid, json.loads(done.stdout)
+
+
+def test_the_agent_has_the_pid_that_supervisord_knows(tmp_path: Path) -> None:
+    pid, seen = show(tmp_path)
+
+    assert seen["pid"] == pid
+
+
+def test_the_agent_has_the_policys_variables_and_the_port_and_no_others(tmp_path: Path) -> None:
+    _, seen = show(tmp_path, variables={"KEY": "two\nlines %s", "PORT": "9", "LC_CTYPE": "C.UTF-8"})
+
+    assert seen["env"] == {
+        "KEY": "two\nlines %s",
+        "PORT": "8123",
+        "ATOLL_AGENT_PORT": "8123",
+        "LC_CTYPE": "C.UTF-8",
+    }
+
+
+def test_arguments_arrive_exactly(tmp_path: Path) -> None:
+    odd = ["", "a b", "\n", "\\n", "ü", "'\"%(here)s"]
+
+    _, seen = show(tmp_path, arguments=("-I", "-S", "-c", SHOW, *odd))
+
+    assert seen["argv"] == odd
+
+
+def test_the_agent_starts_in_its_directory_with_its_umask(tmp_path: Path) -> None:
+    directory = tmp_path / "code"
+    directory.mkdir()
+
+    _, seen = show(tmp_path, directory=directory, umask=0o027)
+
+    assert (seen["cwd"], seen["umask"]) == (str(directory), 0o027)
+
+
+def test_descriptors_are_limited_and_cores_are_off(tmp_path: Path) -> None:
+    _, seen = show(tmp_path, open_files=123)
+
+    assert (seen["files"], seen["core"]) == ([123, 123], [0, 0])
+
+
+def test_a_missing_executable_is_told_in_one_line(tmp_path: Path) -> None:
+    _, done = launch(tmp_path, executable=Path("/nowhere/python"))
+
+    assert done.returncode == 127
+    assert done.stderr == "launcher: cannot execute /nowhere/python: No such file or directory\n"
+
+
+def test_a_file_that_cannot_be_executed_is_told_in_one_line(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch(mode=0o600)
+
+    _, done = launch(tmp_path, executable=plain)
+
+    assert done.returncode == 126
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_missing_directory_is_told_in_one_line(tmp_path: Path) -> None:
+    _, done = launch(tmp_path, directory=Path("/nowhere"))
+
+    assert (done.returncode, done.stderr) == (
+        127,
+        "launcher: cannot enter /nowhere: No such file or directory\n",
+    )
+
+
+def test_a_missing_policy_is_told_in_one_line() -> None:
+    _, done = run("8123", "/nowhere")
+
+    assert (done.returncode, done.stderr.count("\n")) == (127, 1)
+
+
+def test_a_policy_cut_short_starts_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "policy"
+    path.write_bytes(b"atoll-launch-policy 1\nexecutable /bin/true\n")
+
+    _, done = run("8123", str(path))
+
+    assert done.returncode == 126
+    assert "cut short" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("8123",), ("x", "policy"), ("8123", "p", "more")])
+def test_other_arguments_start_nothing(arguments: tuple[str, ...]) -> None:
+    _, done = run(*arguments)
+
+    assert (done.returncode, done.stderr.count("\n")) == (126, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a parent's death")
+def test_an_agent_does_not_start_when_supervisord_is_gone(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.close(write_end)  # as the kernel does when supervisord dies
+    try:
+        _, done = launch(tmp_path, stdin=read_end)
+    finally:
+        os.close(read_end)
+
+    assert done.returncode == 126
+    assert "supervisord is gone" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills with the parent")
+def test_the_agent_dies_with_its_parent(tmp_path: Path) -> None:
+    path = tmp_path / "policy"
+    sleeper = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    policy = LaunchPolicy(
+        "weather--7", Path(sys.executable), ("-I", "-S", "-c", sleeper), tmp_path, 8123
+    )
+    path.write_bytes(policy_bytes(policy))
+    parent = (
+        "import subprocess, sys, time\n"
+        f"subprocess.Popen({[sys.executable, '-I', '-S', LAUNCHER, '8123', str(path)]!r})\n"
+        "time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        agent = int(process.stdout.readline())
+        assert is_alive(agent)
+
+        process.kill()
+
+        wait_until(lambda: not is_alive(agent))
