@@ -1,0 +1,185 @@
+"""Start, stop, restart, kill and remove an agent that is there, and tell how it is."""
+
+from __future__ import annotations
+
+from deployer.errors import DeployerError, NotInstalledError, StartError
+from deployer.model import Desired, Release, ReleaseStatus
+from deployer.parts import Parts
+from deployer.runs import Runs
+from deployer.statuses import AgentView
+
+_LOCK_SECONDS = 120.0
+
+
+class Agents:
+    """Acts on agents by name: one at a time for each, each written down as what is desired."""
+
+    def __init__(self, parts: Parts, runs: Runs) -> None:
+        """Work with the parts of one server."""
+        self._store = parts.store
+        self._files = parts.files
+        self._runs = runs
+        self._locks = parts.locks
+        self._processes = parts.processes
+        self._readings = parts.readings
+
+    def view(self, name: str) -> AgentView:
+        """Tell everything that is known of one agent now.
+
+        Raises:
+            AgentUnknownError: There is none of this name.
+        """
+        agent = self._store.agents.get(name)
+        release = None
+        if agent.current is not None:
+            release = self._store.releases.get(name, agent.current)
+        lease = None if release is None else self._store.leases.of_program(release.program)
+        process = None if release is None else self._processes.get(release.program)
+        return AgentView(agent, release, lease, process, self._readings.of(process))
+
+    def views(self) -> list[AgentView]:
+        """Tell everything that is known of all agents now, by name."""
+        releases = self._store.releases.current()
+        leases = {lease.program: lease for lease in self._store.leases.all()}
+        views = []
+        for agent in self._store.agents.all():
+            release = releases.get(agent.name)
+            program = "" if release is None else release.program
+            process = self._processes.get(program)
+            views.append(
+                AgentView(agent, release, leases.get(program), process, self._readings.of(process))
+            )
+        return views
+
+    def start(self, name: str) -> AgentView:
+        """Start an agent and wait until it serves; one that serves stays as it is.
+
+        Raises:
+            AgentUnknownError: There is none of this name.
+            NotInstalledError: It has no release yet.
+            StartError: It did not come up. When its release had never served before, the one before
+                it is current again.
+        """
+        release = self._release(name)
+        with self._locks.hold(name, f"start {name}", timeout_seconds=_LOCK_SECONDS):
+            release = self._release(name)
+            self._store.agents.set_desired(name, Desired.RUNNING)
+            if not self._runs.is_up(release):
+                self._bring_up(release)
+            return self.view(name)
+
+    def stop(self, name: str) -> AgentView:
+        """Stop an agent within its stop time; one that is stopped stays as it is.
+
+        Raises:
+            AgentUnknownError: There is none of this name.
+            StopError: Its process outlives SIGKILL.
+        """
+        self._store.agents.get(name)
+        with self._locks.hold(name, f"stop {name}", timeout_seconds=_LOCK_SECONDS):
+            agent = self._store.agents.get(name)
+            self._store.agents.set_desired(name, Desired.STOPPED)
+            if agent.current is not None:
+                self._runs.take_down(self._store.releases.get(name, agent.current))
+            if agent.desired is Desired.RUNNING:
+                self._store.events.add("agent.stopped", name, f"{name} was stopped")
+            self._store.agents.set_last_error(name, "")
+            return self.view(name)
+
+    def restart(self, name: str, *, reason: str = "asked for") -> AgentView:
+        """Stop an agent and start it again on the same port.
+
+        Args:
+            name: Which agent.
+            reason: Why, for the timeline.
+
+        Raises:
+            AgentUnknownError: There is none of this name.
+            NotInstalledError: It has no release yet.
+            StartError: It did not come up again.
+        """
+        self._release(name)
+        with self._locks.hold(name, f"restart {name}", timeout_seconds=_LOCK_SECONDS):
+            release = self._release(name)
+            self._store.agents.set_desired(name, Desired.RUNNING)
+            self._store.events.add("agent.restarting", name, f"{name} is restarted: {reason}")
+            self._runs.take_down(release)
+            self._bring_up(release)
+            return self.view(name)
+
+    def kill(self, name: str) -> AgentView:
+        """End an agent at once by SIGKILL; waits for no lock, and it stays down.
+
+        Raises:
+            AgentUnknownError: There is none of this name.
+            StopError: Its process outlives SIGKILL.
+        """
+        agent = self._store.agents.get(name)
+        self._store.agents.set_desired(name, Desired.STOPPED)
+        if agent.current is not None:
+            release = self._store.releases.get(name, agent.current)
+            self._runs.kill(release)
+            self._store.leases.free(release.program)
+        self._store.events.add("agent.killed", name, f"{name} was killed")
+        return self.view(name)
+
+    def remove(self, name: str, *, keep_data: bool = False) -> None:
+        """Stop an agent and delete everything of it.
+
+        Args:
+            name: Which agent.
+            keep_data: Leave its data directory for a later agent of the same name.
+
+        Raises:
+            AgentUnknownError: There is none of this name.
+        """
+        self._store.agents.get(name)
+        with self._locks.hold(name, f"remove {name}", timeout_seconds=_LOCK_SECONDS):
+            self._store.agents.set_desired(name, Desired.STOPPED)
+            for release in self._store.releases.of_agent(name):
+                self._runs.discard(release)
+            self._files.delete_agent(name, keep_data=keep_data)
+            self._store.agents.remove(name)
+            self._store.events.add("agent.removed", name, f"{name} was removed")
+
+    def _release(self, name: str) -> Release:
+        agent = self._store.agents.get(name)
+        if agent.current is None:
+            raise NotInstalledError(
+                f"cannot start {name}: it has no release yet",
+                cause=f"{name} has no release",
+                hint="its first deployment is still under way, or failed",
+            )
+        return self._store.releases.get(name, agent.current)
+
+    def _bring_up(self, release: Release) -> None:
+        name = release.agent
+        try:
+            run = self._runs.bring_up(release)
+        except DeployerError as error:
+            self._store.agents.set_last_error(name, error.detail)
+            self._store.events.add("agent.start_failed", name, error.detail)
+            if isinstance(error, StartError):
+                self._put_back_former(release)
+            raise
+        self._store.agents.set_last_error(name, "")
+        self._store.releases.set_status(release, ReleaseStatus.PROVEN)
+        self._store.events.add(
+            "agent.started", name, f"{name} serves on port {run.port}, pid {run.pid}"
+        )
+
+    def _put_back_former(self, release: Release) -> None:
+        """Make the release before current again, if this one never proved itself."""
+        agent = self._store.agents.get(release.agent)
+        if release.status is not ReleaseStatus.INSTALLED or agent.previous is None:
+            return
+        former = self._store.releases.get(agent.name, agent.previous)
+        with self._store.transaction():
+            self._store.releases.set_status(release, ReleaseStatus.FAILED)
+            self._store.agents.activate(agent.name, former.number, None)
+            self._store.agents.set_desired(agent.name, Desired.STOPPED)
+        self._files.write_checksum(agent.name, former.md5)
+        self._runs.discard(release)
+        self._store.events.add(
+            "agent.put_back", agent.name, f"release {former.number} is current again"
+        )

@@ -1,0 +1,264 @@
+"""Agents: listed, shown, started, stopped, removed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from http import HTTPStatus
+from typing import Final
+
+import falcon
+
+from deployer import causes, ports
+from deployer.api import documents, inputs
+from deployer.api.answers import write
+from deployer.api.operations import PAGE, WAIT, operation
+from deployer.api.services import Services
+from deployer.errors import BadRequestError, WaitTimeoutError
+from deployer.logs import tail
+from deployer.model import Release, State
+from deployer.statuses import AgentStatus, AgentView
+
+_ACT_SECONDS: Final = 60.0
+_POLL_SECONDS: Final = 0.1
+_EVIDENCE_LINES: Final = 50
+_ACT_PROBLEMS: Final = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+
+
+def called_host(req: falcon.Request, services: Services) -> str:
+    """Name the host on which agents are reached: as the settings say, else as the client did."""
+    return services.parts.settings.agent_host or req.host
+
+
+def answer_act(
+    req: falcon.Request,
+    resp: falcon.Response,
+    services: Services,
+    act: tuple[str, Future[AgentView]],
+    seconds: float,
+) -> None:
+    """Answer with the connection info once an act is done, or with 202 when time is up.
+
+    Args:
+        req: The request.
+        resp: Its response.
+        services: Of this server.
+        act: The agent's name, and the act under way.
+        seconds: How long to hold the request.
+    """
+    name, future = act
+    host = called_host(req, services)
+    with services.waiting.place() as may_wait:
+        try:
+            view = future.result(timeout=seconds if may_wait else 0)
+        except FutureTimeoutError:
+            if future.done():  # the act itself raised a TimeoutError
+                raise
+            view = services.agents.view(name)
+            resp.status = HTTPStatus.ACCEPTED
+            resp.location = f"/v1/agents/{name}"
+    write(resp, documents.connection(view, host))
+
+
+class Agents:
+    """All agents, at ``/v1/agents``."""
+
+    def __init__(self, services: Services) -> None:
+        """Read agents through services."""
+        self._services = services
+
+    @operation(
+        "List agents by name",
+        {HTTPStatus.OK: documents.AgentList},
+        problems=(HTTPStatus.BAD_REQUEST,),
+        query={**PAGE, "cursor": "`next` of the page before"},
+    )
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List agents, a page at a time."""
+        limit, after = inputs.page_limit(req, 1000), req.get_param("cursor") or ""
+        views = [view for view in self._services.agents.views() if view.agent.name > after]
+        page = views[:limit]
+        host = called_host(req, self._services)
+        more = page[-1].agent.name if len(views) > limit else None
+        items = [documents.agent(view, host) for view in page]
+        write(resp, documents.AgentList(agents=items, count=len(items), next=more))
+
+
+class OneAgent:
+    """An agent, at ``/v1/agents/{agent}``."""
+
+    def __init__(self, services: Services) -> None:
+        """Read and remove through services."""
+        self._services = services
+
+    @operation("Show an agent", {HTTPStatus.OK: documents.Agent}, problems=(HTTPStatus.NOT_FOUND,))
+    def on_get(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
+        """Show everything that is known of it now."""
+        view = self._services.agents.view(agent)
+        write(resp, documents.agent(view, called_host(req, self._services)))
+
+    @operation(
+        "Remove an agent",
+        {HTTPStatus.NO_CONTENT: None},
+        problems=(HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT),
+        query={"keep_data": "true: leave its data directory for a later agent of this name"},
+    )
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
+        """Stop it and delete everything of it."""
+        keep_data = inputs.boolean(req.get_param("keep_data"), "keep_data", default=False)
+        self._services.agents.remove(agent, keep_data=keep_data)
+        resp.status = HTTPStatus.NO_CONTENT
+
+
+class AgentAct:
+    """One verb on an agent, at ``/v1/agents/{agent}/VERB``."""
+
+    def __init__(self, services: Services, act: Callable[[str], AgentView]) -> None:
+        """Do act with the agent that the address names."""
+        self._services = services
+        self._act = act
+
+    @operation(
+        "Do this with an agent",
+        {HTTPStatus.OK: documents.Connection, HTTPStatus.ACCEPTED: documents.Connection},
+        problems=_ACT_PROBLEMS,
+        query=WAIT,
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
+        """Do it, and answer 200 when it is done within the wait, else 202."""
+        self._services.agents.view(agent)  # 404 before a thread is taken
+        seconds = inputs.wait_seconds(req, _ACT_SECONDS)
+        act = self._act
+        future = self._services.worker.act(lambda: act(agent))
+        answer_act(req, resp, self._services, (agent, future), seconds)
+
+
+class AgentWait:
+    """A held question, at ``/v1/agents/{agent}/wait``."""
+
+    def __init__(self, services: Services) -> None:
+        """Watch through services."""
+        self._services = services
+
+    @operation(
+        "Wait until an agent has a status",
+        {HTTPStatus.OK: documents.Agent},
+        problems=(
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.REQUEST_TIMEOUT,
+            HTTPStatus.TOO_MANY_REQUESTS,
+        ),
+        query={"status": "The status to wait for, by default running", "timeout": "Seconds"},
+    )
+    def on_get(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
+        """Answer 200 as soon as it has the status, or 408 when the time is over."""
+        word = req.get_param("status") or AgentStatus.RUNNING
+        if word not in set(AgentStatus):
+            raise BadRequestError(
+                f"cannot wait for status {word[:40]!r}: it is one of {', '.join(AgentStatus)}"
+            )
+        timeout = req.get_param_as_float("timeout", min_value=0) or 30.0
+        deadline = time.monotonic() + min(timeout, inputs.LONGEST_WAIT_SECONDS)
+        with self._services.waiting.required_place():
+            while (view := self._services.agents.view(agent)).status != word:
+                if time.monotonic() >= deadline:
+                    raise WaitTimeoutError(
+                        f"cannot say that {agent} is {word}: after {timeout:g} s it is"
+                        f" {view.status}",
+                        cause=f"{agent} is {view.status}",
+                    )
+                time.sleep(_POLL_SECONDS)
+        write(resp, documents.agent(view, called_host(req, self._services)))
+
+
+class AgentLogs:
+    """The last lines of an agent's logs, at ``/v1/agents/{agent}/logs``."""
+
+    def __init__(self, services: Services) -> None:
+        """Read through services."""
+        self._services = services
+        self._state = services.parts.state
+
+    @operation(
+        "Read an agent's log",
+        {HTTPStatus.OK: documents.Logs},
+        problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND),
+        query={"stream": "stdout, stderr or install", "tail": "How many lines, up to 10000"},
+    )
+    def on_get(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
+        """Read the last lines of its current release, oldest first."""
+        view = self._services.agents.view(agent)
+        lines = min(req.get_param_as_int("tail", min_value=0, default=100), 10_000)
+        stream = _stream(req.get_param("stream") or documents.LogStream.STDOUT)
+        found = [] if view.release is None else self._read(view.release, stream, lines)
+        write(resp, documents.Logs(agent=agent, stream=stream, lines=found))
+
+    def _read(self, release: Release, stream: documents.LogStream, lines: int) -> list[str]:
+        paths = {
+            documents.LogStream.STDOUT: self._state.stdout_log(release.program),
+            documents.LogStream.STDERR: self._state.stderr_log(release.program),
+            documents.LogStream.INSTALL: self._state.install_log(release.agent, release.number),
+        }
+        return tail(paths[stream], lines)
+
+
+class AgentWhy:
+    """Why an agent is not as it should be, at ``/v1/agents/{agent}/why``."""
+
+    def __init__(self, services: Services) -> None:
+        """Look through services."""
+        self._services = services
+
+    @operation(
+        "Say why an agent is not as it should be",
+        {HTTPStatus.OK: documents.Why},
+        problems=(HTTPStatus.NOT_FOUND,),
+    )
+    def on_get(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:
+        """Name the cause, what to do, and the lines that show it."""
+        view = self._services.agents.view(agent)
+        cause, hint = explain(view)
+        evidence: list[str] = []
+        if view.release is not None and cause:
+            log = self._services.parts.state.stderr_log(view.release.program)
+            evidence = tail(log, _EVIDENCE_LINES)
+        write(
+            resp,
+            documents.Why(
+                agent=agent, status=view.status, cause=cause, hint=hint, evidence=evidence
+            ),
+        )
+
+
+def explain(view: AgentView) -> tuple[str, str]:
+    """Say why an agent is not as it should be, and what to do; empty when all is well."""
+    reading, process = view.reading, view.process
+    if view.is_alive and reading is not None and not reading.answer.healthy:
+        listening = ports.listening_ports(reading.pid)
+        cause = causes.explain_unhealthy(reading.answer, listening=listening, port=view.port or 0)
+        return cause.text, cause.hint
+    if view.agent.last_error:
+        hint = "read its log, mend the package and push it again, or roll back"
+        return view.agent.last_error, hint
+    if process is not None and process.state in {State.FATAL, State.BACKOFF, State.EXITED}:
+        return process.message or f"supervisord says {process.state}", ""
+    return "", ""
+
+
+def _stream(word: str) -> documents.LogStream:
+    if word in set(documents.LogStream):
+        return documents.LogStream(word)
+    raise BadRequestError(
+        f"cannot read stream {word[:40]!r}: it is one of {', '.join(documents.LogStream)}",
+        cause="no such stream",
+    )

@@ -1,0 +1,256 @@
+"""Deployments: asked for, watched, canceled."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from concurrent.futures import Future
+from http import HTTPStatus
+from typing import Annotated, Final
+
+import falcon
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from deployer import model
+from deployer.api import documents, inputs
+from deployer.api.agents import answer_act, called_host
+from deployer.api.answers import write
+from deployer.api.operations import PAGE, WAIT, operation
+from deployer.api.packages import ZIP_TYPES, PackageReceiver
+from deployer.api.problems import write_problem
+from deployer.api.services import Services
+from deployer.errors import (
+    AgentUnknownError,
+    DeployerError,
+    Problem,
+    StrategyUnsupportedError,
+    error_class,
+)
+from deployer.model import Strategy
+from deployer.statuses import AgentView
+from deployer.store import Request
+
+_START_SECONDS: Final = 60.0
+_QUERY: Final = {
+    **WAIT,
+    "strategy": "replace; by default what the manifest says",
+    "force": "Make a new release even of the package that is current",
+    "start": "false: install only",
+}
+
+Checksum = Annotated[
+    str,
+    BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value),
+    Field(pattern="^([0-9a-f]{32}|[0-9a-f]{64})$"),
+]
+
+
+class DeploymentRequest(BaseModel):
+    """What to deploy, and how.
+
+    Attributes:
+        package: The MD5 or SHA-256 of an uploaded package.
+        strategy: How it takes over; by default what its manifest says.
+        force: Make a new release even when this package is current.
+        start: False: install only.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    package: Checksum
+    strategy: str | None = None
+    force: bool = False
+    start: bool = True
+
+
+class Deployments:
+    """All deployments, at ``/v1/deployments``."""
+
+    def __init__(self, services: Services, receiver: PackageReceiver) -> None:
+        """Ask services for deployments; a ZIP in the body is taken in by receiver."""
+        self._services = services
+        self._receiver = receiver
+        self._rows = services.parts.store.deployments
+
+    @operation(
+        "List deployments, the newest first",
+        {HTTPStatus.OK: documents.DeploymentList},
+        problems=(HTTPStatus.BAD_REQUEST,),
+        query={**PAGE, "agent": "Only those of this agent"},
+    )
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List deployments, a page at a time."""
+        limit = inputs.page_limit(req)
+        rows = self._rows.before(
+            inputs.cursor(req), limit=limit + 1, agent=req.get_param("agent") or None
+        )
+        page = rows[:limit]
+        host = called_host(req, self._services)
+        items = [documents.deployment(each, None, host) for each in page]
+        more = page[-1].id if len(rows) > limit else None
+        write(resp, documents.DeploymentList(deployments=items, count=len(items), next=more))
+
+    @operation(
+        "Deploy a package",
+        {
+            HTTPStatus.OK: documents.Connection,
+            HTTPStatus.ACCEPTED: documents.Deployment,
+        },
+        problems=(
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.REQUEST_TIMEOUT,
+            HTTPStatus.CONFLICT,
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            HTTPStatus.INSUFFICIENT_STORAGE,
+        ),
+        query=_QUERY,
+        body=DeploymentRequest,
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Deploy an uploaded package, or the ZIP in the body with the options as query."""
+        wanted = self._wanted(req)
+        result = self._services.worker.deploy(wanted)
+        if isinstance(result, Future):
+            seconds = inputs.wait_seconds(req, _START_SECONDS)
+            answer_act(req, resp, self._services, (wanted.package.agent, result), seconds)
+            return
+        follow(req, resp, self._services, result)
+
+    def _wanted(self, req: falcon.Request) -> Request:
+        media_type = (req.content_type or "").split(";")[0].strip().lower()
+        if media_type in {*ZIP_TYPES, "multipart/form-data"}:
+            package, _, fields = self._receiver.receive(req)
+            options = {**fields, **{name: req.get_param(name) for name in req.params}}
+            strategy = options.get("strategy")
+            force = inputs.boolean(options.get("force"), "force", default=False)
+            start = inputs.boolean(options.get("start"), "start", default=True)
+        else:
+            asked = inputs.json_body(req, DeploymentRequest)
+            package = self._services.parts.store.packages.get(asked.package)
+            strategy, force, start = asked.strategy, asked.force, asked.start
+        return Request(
+            package=package, strategy=choose_strategy(strategy), start=start, force=force
+        )
+
+
+class OneDeployment:
+    """A deployment, at ``/v1/deployments/{id}``."""
+
+    def __init__(self, services: Services) -> None:
+        """Read deployments through services."""
+        self._services = services
+
+    @operation(
+        "Show a deployment, or wait for it",
+        {HTTPStatus.OK: documents.Deployment},
+        problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND),
+        query={**WAIT, "after": "Answer as soon as more than so many steps have begun or ended"},
+    )
+    def on_get(self, req: falcon.Request, resp: falcon.Response, deployment_id: str) -> None:
+        """Show it with its steps; with ``wait``, when it is over or has gone on."""
+        wait = inputs.wait_seconds(req)
+        seen = inputs.cursor(req, "after")
+        deployment = wait_for(self._services, deployment_id, wait, seen)
+        write(resp, _document(req, self._services, deployment))
+
+
+class DeploymentCancel:
+    """The end of a deployment before its time, at ``/v1/deployments/{id}/cancel``."""
+
+    def __init__(self, services: Services) -> None:
+        """Cancel through services."""
+        self._services = services
+
+    @operation(
+        "Cancel a deployment",
+        {HTTPStatus.ACCEPTED: documents.Deployment, HTTPStatus.OK: documents.Deployment},
+        problems=(HTTPStatus.NOT_FOUND,),
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, deployment_id: str) -> None:
+        """Ask it to end; 200 when it is over already."""
+        deployment = self._services.worker.cancel(deployment_id)
+        resp.status = HTTPStatus.OK if deployment.status.is_over else HTTPStatus.ACCEPTED
+        resp.location = f"/v1/deployments/{deployment_id}"
+        write(resp, _document(req, self._services, deployment))
+
+
+def choose_strategy(name: str | None) -> Strategy:
+    """Read a strategy's name; None: the default.
+
+    Raises:
+        StrategyUnsupportedError: There is none of this name, or it is not to be had.
+    """
+    if name in {None, "", Strategy.REPLACE}:
+        return Strategy.REPLACE
+    raise StrategyUnsupportedError(
+        f"cannot deploy by {name!s:.40}: only `replace` is to be had",
+        cause=f"strategy {name!s:.40} is not to be had",
+        problems=(Problem("strategy", "must be replace"),),
+    )
+
+
+def wait_for(
+    services: Services, deployment_id: str, seconds: float, seen: int | None = None
+) -> model.Deployment:
+    """Wait until a deployment is over, or until more of its steps began or ended than were seen.
+
+    Without a place for one more held request the answer is what is known now.
+    """
+    store = services.parts.store
+    deadline = time.monotonic() + seconds
+    with services.waiting.place() as may_wait:
+        while True:
+            generation = store.generation
+            deployment = store.deployments.get(deployment_id)
+            left = deadline - time.monotonic()
+            if deployment.status.is_over or left <= 0 or not may_wait:
+                return deployment
+            if seen is not None and _progress(deployment) > seen:
+                return deployment
+            store.wait_for_commit(generation, left)
+
+
+def follow(
+    req: falcon.Request, resp: falcon.Response, services: Services, deployment: model.Deployment
+) -> None:
+    """Answer with a deployment: 202 while it goes on, 200 or its problem when it is over."""
+    deployment = wait_for(services, deployment.id, inputs.wait_seconds(req))
+    resp.location = f"/v1/deployments/{deployment.id}"
+    document = _document(req, services, deployment)
+    if deployment.failure is not None:
+        error = error_of(deployment.failure)
+        write_problem(
+            resp,
+            error,
+            request_id=req.context.request_id,
+            deployment=document.model_dump(mode="json"),
+        )
+        return
+    resp.status = HTTPStatus.OK if deployment.status.is_over else HTTPStatus.ACCEPTED
+    write(resp, document)
+
+
+def error_of(failure: model.Failure) -> DeployerError:
+    """Make the error again that a failure was kept from."""
+    return error_class(failure.code)(
+        failure.detail, cause=failure.cause, hint=failure.hint, evidence=failure.evidence
+    )
+
+
+def _progress(deployment: model.Deployment) -> int:
+    return sum(1 if step.ended_at is None else 2 for step in deployment.steps)
+
+
+def _document(
+    req: falcon.Request, services: Services, deployment: model.Deployment
+) -> documents.Deployment:
+    view: AgentView | None = None
+    # Its first deployment may have failed, or it was removed since.
+    with contextlib.suppress(AgentUnknownError):
+        view = services.agents.view(deployment.agent)
+    return documents.deployment(deployment, view, called_host(req, services))

@@ -1,0 +1,144 @@
+"""The server itself: is it there, does it take work, what does it hold, what happened."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import falcon
+import prometheus_client
+
+from deployer import __version__, ports
+from deployer.api import documents, inputs
+from deployer.api.answers import write
+from deployer.api.operations import PAGE, operation
+from deployer.api.services import Services
+
+
+class Livez:
+    """Liveness, at ``/livez``: the process answers, whatever else may be wrong."""
+
+    @operation("Tell that the server answers", {HTTPStatus.OK: documents.Liveness}, is_open=True)
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 200."""
+        write(resp, documents.Liveness(status="alive"))
+
+
+class Readyz:
+    """Readiness, at ``/readyz``: everything is there that a deployment needs."""
+
+    def __init__(self, services: Services) -> None:
+        """Look through services."""
+        self._services = services
+
+    @operation(
+        "Tell whether the server takes work",
+        {HTTPStatus.OK: documents.Readiness, HTTPStatus.SERVICE_UNAVAILABLE: documents.Readiness},
+        is_open=True,
+    )
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 200 when every check is good, else 503 with those that are not."""
+        checks = self._services.checks()
+        is_ready = all(check.ok for check in checks)
+        resp.status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+        write(
+            resp,
+            documents.Readiness(status="ready" if is_ready else "not ready", checks=checks),
+        )
+
+
+class Server:
+    """What this server is, at ``/v1/server``."""
+
+    def __init__(self, services: Services) -> None:
+        """Describe services."""
+        self._services = services
+
+    @operation("Describe this server", {HTTPStatus.OK: documents.Server})
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Tell its version, capacity and limits."""
+        settings = self._services.parts.settings
+        write(
+            resp,
+            documents.Server(
+                version=__version__,
+                started_at=self._services.started_at,
+                state_dir=str(settings.state_dir),
+                host=settings.host,
+                api_port=settings.api_port,
+                auth=settings.auth,
+                installer=settings.installer,
+                agents=self._services.parts.store.agents.count(),
+                max_agents=settings.max_agents,
+                first_port=settings.agent_ports[0],
+                last_port=settings.agent_ports[-1],
+                supervisord=settings.supervisor.url or "own",
+                isolation="none",
+            ),
+        )
+
+
+class Ports:
+    """The agents' ports, at ``/v1/ports``."""
+
+    def __init__(self, services: Services) -> None:
+        """Look through services."""
+        self._services = services
+
+    @operation("List leases and foreign holders", {HTTPStatus.OK: documents.Ports})
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Tell which ports agents hold, and which of the range somebody else listens on."""
+        span = self._services.parts.settings.agent_ports
+        leases = self._services.parts.store.leases.all()
+        leased = {lease.port for lease in leases}
+        foreign = [
+            documents.ForeignPort(port=port, holder=str(ports.holder_of(port)))
+            for port in sorted(ports.taken(span) - leased)
+        ]
+        write(
+            resp,
+            documents.Ports(
+                first=span[0],
+                last=span[-1],
+                free=len(span) - len(leased & set(span)) - len(foreign),
+                leases=[documents.lease(lease) for lease in leases],
+                foreign=foreign,
+            ),
+        )
+
+
+class Events:
+    """The timeline, at ``/v1/events``."""
+
+    def __init__(self, services: Services) -> None:
+        """Read through services."""
+        self._store = services.parts.store
+
+    @operation(
+        "Read the timeline, the oldest first",
+        {HTTPStatus.OK: documents.EventList},
+        problems=(HTTPStatus.BAD_REQUEST,),
+        query={
+            "limit": PAGE["limit"],
+            "after": "The id of the last event that is known",
+            "agent": "Only what concerns this agent",
+        },
+    )
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List what happened after the cursor; ``next`` is where to go on, also later."""
+        after = inputs.cursor(req, "after") or 0
+        events = self._store.events.after(
+            after, limit=inputs.page_limit(req), agent=req.get_param("agent") or None
+        )
+        items = [documents.event(each) for each in events]
+        last = str(events[-1].id) if events else str(after)
+        write(resp, documents.EventList(events=items, count=len(items), next=last))
+
+
+class Metrics:
+    """Figures for Prometheus, at ``/metrics``."""
+
+    @operation("Read the metrics", {HTTPStatus.OK: "text/plain"})
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Write them in Prometheus' text format."""
+        resp.content_type = prometheus_client.CONTENT_TYPE_LATEST
+        resp.data = prometheus_client.generate_latest()

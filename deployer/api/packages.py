@@ -1,0 +1,166 @@
+"""Packages: looked up by checksum, uploaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import BinaryIO, Final, cast
+
+import falcon
+from falcon.media.multipart import BodyPart
+
+from deployer import packages
+from deployer.api import documents
+from deployer.api.answers import write
+from deployer.api.operations import operation
+from deployer.api.services import Services
+from deployer.errors import BadRequestError, PackageTooLargeError, UnsupportedMediaTypeError
+from deployer.model import Package
+from deployer.store import now
+
+ZIP_TYPES: Final = ("application/zip", "application/x-zip-compressed", "application/octet-stream")
+_FORM: Final = "multipart/form-data"
+
+
+@contextmanager
+def uploaded_file(req: falcon.Request) -> Iterator[tuple[BinaryIO, dict[str, str]]]:
+    """Open the ZIP in a request: its whole body, or the part ``file`` of a form.
+
+    Yields:
+        The bytes, and the form's fields that came before them.
+
+    Raises:
+        UnsupportedMediaTypeError: The body is neither.
+        BadRequestError: The form has no part ``file``, or breaks off.
+    """
+    media_type = (req.content_type or "").split(";")[0].strip().lower()
+    fields: dict[str, str] = {}
+    if media_type in ZIP_TYPES:
+        yield cast("BinaryIO", req.bounded_stream), fields
+        return
+    if media_type != _FORM:
+        raise UnsupportedMediaTypeError(
+            f"cannot take a body of type {media_type[:80]!r}: send application/zip, or"
+            " multipart/form-data with a part `file`",
+            cause="send application/zip or multipart/form-data",
+        )
+    for part in req.get_media():
+        if _name(part) == "file":
+            yield cast("BinaryIO", part.stream), fields
+            return
+        fields[_name(part)] = part.get_text()
+    raise BadRequestError(
+        "cannot find the package: the form has no part `file`", cause="no part `file`"
+    )
+
+
+def _name(part: BodyPart) -> str:
+    return part.name or ""
+
+
+class PackageReceiver:
+    """Takes an upload in: stored once it has passed every rule, else nothing of it stays."""
+
+    def __init__(self, services: Services) -> None:
+        """Store through services."""
+        self._settings = services.parts.settings
+        self._state = services.parts.state
+        self._store = services.parts.store
+        self._files = services.parts.files
+
+    def receive(self, req: falcon.Request) -> tuple[Package, bool, dict[str, str]]:
+        """Take the ZIP of a request in.
+
+        Returns:
+            The package, whether it is new, and the fields of the form it came in.
+
+        Raises:
+            PackageTooLargeError: It is larger than the settings allow.
+            PackageInvalidError: It, its manifest or its requirements break a rule.
+            ChecksumConflictError: Other bytes of the same MD5 are known.
+        """
+        limit = self._settings.limits.upload_bytes
+        # A form's own lines come on top; its part is counted exactly while it is copied.
+        if (req.content_length or 0) > limit + 64 * 1024:
+            raise PackageTooLargeError(
+                f"cannot take {req.content_length} bytes: a package may have {limit}",
+                cause=f"package larger than {limit} bytes",
+                hint="leave data and environments out of the package, or raise limits.upload_bytes",
+            )
+        with uploaded_file(req) as (stream, fields):
+            received = packages.receive(stream, self._state.tmp, max_bytes=limit)
+        try:
+            package, is_new = self._keep(received)
+        finally:
+            received.path.unlink(missing_ok=True)
+        return package, is_new, fields
+
+    def _keep(self, received: packages.Received) -> tuple[Package, bool]:
+        known = self._store.packages.find(received.sha256)
+        if known is not None and self._files.archive(received.sha256).exists():
+            return known, False
+        inspected = packages.inspect(
+            received.path,
+            self._settings.limits,
+            has_runtime=bool(self._settings.runtime_requirements),
+        )
+        package = Package(
+            md5=received.md5,
+            sha256=received.sha256,
+            size_bytes=received.size_bytes,
+            agent=inspected.manifest.agent.name,
+            version=inspected.manifest.agent.version,
+            received_at=now(),
+        )
+        with self._store.transaction():
+            is_new = self._store.packages.add(package)
+            # Inside: a row without its file would be believed, a file without its row is swept.
+            self._files.keep_archive(received.path, received.sha256)
+        return package, is_new
+
+
+class Packages:
+    """All packages, at ``/v1/packages``."""
+
+    def __init__(self, receiver: PackageReceiver) -> None:
+        """Take packages in through receiver."""
+        self._receiver = receiver
+
+    @operation(
+        "Upload a package",
+        {HTTPStatus.CREATED: documents.Package, HTTPStatus.OK: documents.Package},
+        problems=(
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.CONFLICT,
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+        ),
+        body=("application/zip", _FORM),
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Take a ZIP in: 201 when it is new, 200 when the very same bytes were known."""
+        package, is_new, _ = self._receiver.receive(req)
+        resp.status = HTTPStatus.CREATED if is_new else HTTPStatus.OK
+        resp.location = f"/v1/packages/{package.md5}"
+        write(resp, documents.package(package))
+
+
+class OnePackage:
+    """A package by its MD5 or SHA-256, at ``/v1/packages/{checksum}``."""
+
+    def __init__(self, services: Services) -> None:
+        """Look packages up through services."""
+        self._store = services.parts.store
+
+    @operation(
+        "Tell whether a package is known",
+        {HTTPStatus.OK: documents.Package},
+        problems=(HTTPStatus.NOT_FOUND,),
+    )
+    def on_get(self, _req: falcon.Request, resp: falcon.Response, checksum: str) -> None:
+        """Answer 200 with the package, or 404: upload it. HEAD asks the same."""
+        write(resp, documents.package(self._store.packages.get(checksum.lower())))
+
+    on_head = on_get

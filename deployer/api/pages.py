@@ -1,0 +1,48 @@
+"""Pages for people: the way in, and the contract to read; nothing is fetched from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import falcon
+import jinja2
+
+_PAGES: Final = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def show(resp: falcon.Response, template: str, **values: Any) -> None:
+    """Make a response a page."""
+    resp.content_type = falcon.MEDIA_HTML
+    resp.text = _PAGES.get_template(template).render(values)
+    resp.set_header("Cache-Control", "no-store")
+    resp.set_header("Content-Security-Policy", _POLICY)
+    resp.set_header("X-Content-Type-Options", "nosniff")
+
+
+class Docs:
+    """The contract as a page, at ``/docs``."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        """Show an OpenAPI document."""
+        self._document = document
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Show every operation with what it takes and answers."""
+        groups: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
+        for path, methods in self._document["paths"].items():
+            for method, operation in methods.items():
+                groups.setdefault(operation["tags"][0], []).append(
+                    (method.upper(), path, operation)
+                )
+        show(resp, "docs.html.j2", document=self._document, groups=groups)

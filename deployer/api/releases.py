@@ -1,0 +1,103 @@
+"""Releases of an agent: listed, gone back to, deleted."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import falcon
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployer.api import documents, inputs
+from deployer.api.answers import write
+from deployer.api.deployments import follow
+from deployer.api.operations import WAIT, operation
+from deployer.api.services import Services
+
+
+class RollbackRequest(BaseModel):
+    """Where to go back to.
+
+    Attributes:
+        to: The number of a release; None: the good one before the current.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    to: int | None = Field(default=None, ge=1)
+
+
+class Releases:
+    """The releases of an agent, at ``/v1/agents/{agent}/releases``."""
+
+    def __init__(self, services: Services) -> None:
+        """Read through services."""
+        self._store = services.parts.store
+
+    @operation(
+        "List an agent's releases",
+        {HTTPStatus.OK: documents.ReleaseList},
+        problems=(HTTPStatus.NOT_FOUND,),
+    )
+    def on_get(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:
+        """List them, the newest first."""
+        owner = self._store.agents.get(agent)
+        items = [documents.release(each, owner) for each in self._store.releases.of_agent(agent)]
+        write(resp, documents.ReleaseList(releases=items, count=len(items), next=None))
+
+
+class OneRelease:
+    """A release, at ``/v1/agents/{agent}/releases/{number}``."""
+
+    def __init__(self, services: Services) -> None:
+        """Read and delete through services."""
+        self._services = services
+        self._store = services.parts.store
+
+    @operation(
+        "Show a release", {HTTPStatus.OK: documents.Release}, problems=(HTTPStatus.NOT_FOUND,)
+    )
+    def on_get(self, _req: falcon.Request, resp: falcon.Response, agent: str, number: int) -> None:
+        """Show one."""
+        owner = self._store.agents.get(agent)
+        write(resp, documents.release(self._store.releases.get(agent, number), owner))
+
+    @operation(
+        "Delete a release",
+        {HTTPStatus.NO_CONTENT: None},
+        problems=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    )
+    def on_delete(
+        self, _req: falcon.Request, resp: falcon.Response, agent: str, number: int
+    ) -> None:
+        """Delete it, unless it is current or the one to go back to."""
+        self._services.worker.delete_release(agent, number)
+        resp.status = HTTPStatus.NO_CONTENT
+
+
+class Rollback:
+    """A way back to an earlier release, at ``/v1/agents/{agent}/rollback``."""
+
+    def __init__(self, services: Services) -> None:
+        """Hand rollbacks to services."""
+        self._services = services
+
+    @operation(
+        "Roll an agent back",
+        {HTTPStatus.ACCEPTED: documents.Deployment, HTTPStatus.OK: documents.Deployment},
+        problems=(
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.CONFLICT,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        ),
+        query=WAIT,
+        body=RollbackRequest,
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
+        """Queue a rollback and answer with its deployment."""
+        wanted = inputs.json_body(req, RollbackRequest, is_optional=True)
+        deployment = self._services.worker.submit_rollback(agent, wanted.to)
+        follow(req, resp, self._services, deployment)

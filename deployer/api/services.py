@@ -1,0 +1,76 @@
+"""What resources call: the sequences of one server, and the limit on held requests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from deployer.agents import Agents
+from deployer.api.documents import Check
+from deployer.errors import TooBusyError
+from deployer.parts import Parts
+from deployer.worker import Worker
+
+
+class Waiting:
+    """Lets only so many requests be held at once, so that the others always find a thread."""
+
+    def __init__(self, limit: int) -> None:
+        """Let limit requests be held."""
+        self._places = threading.BoundedSemaphore(limit)
+
+    @contextmanager
+    def place(self) -> Iterator[bool]:
+        """Take a place while the block runs.
+
+        Yields:
+            False when there is none: answer at once with what is known.
+        """
+        taken = self._places.acquire(blocking=False)
+        try:
+            yield taken
+        finally:
+            if taken:
+                self._places.release()
+
+    @contextmanager
+    def required_place(self) -> Iterator[None]:
+        """Take a place for a request that makes no sense without being held.
+
+        Raises:
+            TooBusyError: There is none.
+        """
+        with self.place() as taken:
+            if not taken:
+                raise TooBusyError(
+                    "cannot hold another request: as many as there may be are held already",
+                    cause="too many held requests",
+                    hint="ask without waiting, or try again in a second",
+                )
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The sequences of one server.
+
+    Attributes:
+        parts: Its adapters; resources read through them and leave acts to the sequences.
+        agents: Acts on agents, and how they are.
+        worker: Runs deployments and acts in threads.
+        waiting: Places for held requests.
+        token: What clients must show; empty: nothing.
+        started_at: When this process began.
+        checks: Looks at everything that must be so for the server to take work.
+    """
+
+    parts: Parts
+    agents: Agents
+    worker: Worker
+    waiting: Waiting
+    token: str
+    started_at: datetime
+    checks: Callable[[], list[Check]]

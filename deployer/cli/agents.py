@@ -1,0 +1,139 @@
+"""Commands about agents: see them, start and stop them, wait for them, remove them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from deployer.cli.connections import remote
+from deployer.cli.terminals import Terminal, age
+
+if TYPE_CHECKING:
+    from deployer.client import Agent, Client, Connection
+
+_WAIT = click.option("--wait", "wait_seconds", default=60.0, show_default=True, metavar="SECONDS")
+
+
+@click.command("list")
+@remote
+def list_agents(client: Client, terminal: Terminal) -> None:
+    """List all agents."""
+    agents = client.agents()
+    if terminal.as_json:
+        terminal.documents("agents", agents)
+    elif not agents:
+        terminal.line("no agents; deploy one with `atoll-deployer push PACKAGE.zip`")
+    else:
+        titles = ("NAME", "STATUS", "RELEASE", "VERSION", "URL", "PID", "RESTARTS", "UP")
+        rows = [
+            (a.name, a.status, a.release, a.version, a.url, a.pid, a.restarts, _up(a))
+            for a in agents
+        ]
+        terminal.table(titles, rows)
+
+
+@click.command
+@click.argument("name")
+@remote
+def status(client: Client, terminal: Terminal, name: str) -> None:
+    """Show one agent."""
+    _tell(terminal, client.agent(name))
+
+
+@click.command
+@click.argument("name")
+@_WAIT
+@remote
+def start(client: Client, terminal: Terminal, name: str, wait_seconds: float) -> None:
+    """Start an agent and wait until it is healthy."""
+    _tell_act(terminal, client.start(name, wait_seconds=wait_seconds))
+
+
+@click.command
+@click.argument("name")
+@_WAIT
+@remote
+def stop(client: Client, terminal: Terminal, name: str, wait_seconds: float) -> None:
+    """Stop an agent; it stays stopped until somebody starts it."""
+    _tell_act(terminal, client.stop(name, wait_seconds=wait_seconds))
+
+
+@click.command
+@click.argument("name")
+@_WAIT
+@remote
+def restart(client: Client, terminal: Terminal, name: str, wait_seconds: float) -> None:
+    """Stop an agent and start it again."""
+    _tell_act(terminal, client.restart(name, wait_seconds=wait_seconds))
+
+
+@click.command
+@click.argument("name")
+@_WAIT
+@remote
+def kill(client: Client, terminal: Terminal, name: str, wait_seconds: float) -> None:
+    """End an agent at once, whatever else is under way."""
+    _tell_act(terminal, client.kill(name, wait_seconds=wait_seconds))
+
+
+@click.command
+@click.argument("name")
+@click.option("--status", "wanted", default="running", show_default=True, help="What to wait for.")
+@click.option("--timeout", "timeout_seconds", default=60.0, show_default=True, metavar="SECONDS")
+@remote
+def wait(
+    client: Client, terminal: Terminal, name: str, wanted: str, timeout_seconds: float
+) -> None:
+    """Wait until an agent has a status."""
+    _tell_act(terminal, client.wait(name, status=wanted, timeout_seconds=timeout_seconds))
+
+
+@click.command
+@click.argument("name")
+@click.option("--keep-data", is_flag=True, help="Leave the agent's data directory.")
+@remote
+def remove(client: Client, terminal: Terminal, name: str, keep_data: bool) -> None:  # noqa: FBT001 - as click hands it over
+    """Stop an agent and delete it with all its releases."""
+    client.remove(name, keep_data=keep_data)
+    if terminal.as_json:
+        terminal.document({"name": name, "removed": True})
+    else:
+        terminal.line(f"{name} is removed{', its data is kept' if keep_data else ''}")
+
+
+def _tell_act(terminal: Terminal, agent: Agent | Connection) -> None:
+    if terminal.as_json:
+        terminal.document(agent.document)
+        return
+    terminal.line(f"{agent.name} is {agent.status}{f' at {agent.url}' if agent.url else ''}")
+
+
+def _tell(terminal: Terminal, agent: Agent) -> None:
+    if terminal.as_json:
+        terminal.document(agent.document)
+        return
+    health = agent.health
+    terminal.pairs(
+        {
+            "name": agent.name,
+            "status": agent.status,
+            "desired": agent.desired,
+            "url": agent.url,
+            "release": agent.release,
+            "version": agent.version,
+            "checksum": agent.checksum,
+            "pid": agent.pid,
+            "up": _up(agent),
+            "restarts": agent.restarts,
+            "health": health and (health.detail or ("good" if health.healthy else "bad")),
+            "last error": agent.last_error,
+        }
+    )
+
+
+def _up(agent: Agent) -> str | None:
+    return age(agent.started_at) if agent.pid else None
+
+
+COMMANDS = (list_agents, status, start, stop, restart, kill, wait, remove)

@@ -1,0 +1,133 @@
+"""Commands about packages: push one to a server, check one without."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from deployer.cli.connections import remote
+from deployer.cli.progress import StepLines
+from deployer.cli.terminals import Terminal
+
+if TYPE_CHECKING:
+    from deployer.client import Client, Deployed
+
+PACKAGE = click.Path(exists=True, path_type=Path)
+
+
+@click.command
+@click.argument("package", type=PACKAGE)
+@click.option("--strategy", help="rehearse, replace or parallel; else the manifest's.")
+@click.option("--force", is_flag=True, help="Deploy it anew even when it is installed already.")
+@click.option("--start/--no-start", default=True, help="Start it, or only install it.")
+@click.option("--wait", "wait_seconds", default=900.0, show_default=True, metavar="SECONDS")
+@remote
+def push(
+    client: Client,
+    terminal: Terminal,
+    package: Path,
+    strategy: str | None,
+    force: bool,  # noqa: FBT001 - as click hands it over
+    start: bool,  # noqa: FBT001
+    wait_seconds: float,
+) -> None:
+    """Deploy a package: a ZIP, or a directory that is packed into one.
+
+    Nothing is uploaded that the server has already, and nothing is deployed that runs already.
+    Ctrl-C ends the watching; what the server has begun it goes on with.
+    """
+    with StepLines(terminal) as on_progress:
+        deployed = client.deploy(
+            package,
+            strategy=strategy,
+            force=force,
+            start=start,
+            wait_seconds=wait_seconds,
+            on_progress=on_progress,
+        )
+    tell_deployed(terminal, deployed)
+
+
+def tell_deployed(terminal: Terminal, deployed: Deployed) -> None:
+    """Print what a deploy or a rollback came to, and what one may do next."""
+    if terminal.as_json:
+        terminal.document(deployed.document)
+        return
+    deployment, connection = deployed.deployment, deployed.connection
+    name = deployment.agent if deployment else connection.name if connection else "the agent"
+    release = deployment.release if deployment else connection.release if connection else None
+    what = f"{name} release {release}" if release else name
+    if connection is None or connection.url is None:
+        status = connection.status if connection else "installed"
+        terminal.line(f"{what} is {status}; start it with `atoll-deployer start {name}`")
+        return
+    seconds = deployment.duration_seconds if deployment else None
+    how = f" ({seconds:.1f} s)" if seconds is not None else ""
+    already = "" if deployment else ", as it was installed already"
+    terminal.line(f"{what} is {connection.status} at {connection.url}{already}{how}")
+    terminal.line(f"next: atoll-deployer status {name}")
+    terminal.line(f"      atoll-deployer logs {name} -f")
+
+
+@click.command
+@click.argument("package", type=PACKAGE)
+@click.option(
+    "--runtime", is_flag=True, help="Take it that the server's settings name an ATOLL runtime."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print documents for machines.")
+def check(package: Path, runtime: bool, as_json: bool) -> None:  # noqa: FBT001 - as click hands them over
+    """Check a package, a directory, an agent.toml or a requirements.txt, without a server.
+
+    The rules are the server's own, with the limits that it has by default.
+    """
+    terminal = Terminal(as_json=as_json)
+    with terminal.telling():
+        found = _checked(package, has_runtime=runtime)
+        if terminal.as_json:
+            terminal.document(found)
+        else:
+            terminal.pairs(found)
+
+
+def _checked(package: Path, *, has_runtime: bool) -> dict[str, object]:
+    """Apply the server's rules, and tell what was found in what passed them."""
+    # Imported here because they bring pydantic.
+    from deployer.manifest import parse_manifest  # noqa: PLC0415
+    from deployer.requirements import parse_requirements  # noqa: PLC0415
+
+    if package.is_dir():
+        from deployer.client.archives import pack  # noqa: PLC0415
+
+        with tempfile.NamedTemporaryFile(suffix=".zip") as file:
+            file.write(pack(package))
+            file.flush()
+            return _inspected(Path(file.name), has_runtime=has_runtime) | {"checked": str(package)}
+    if package.suffix == ".txt":
+        count = len(parse_requirements(package.read_bytes(), package.name))
+        return {"checked": str(package), "requirements": count}
+    if package.suffix in {".toml", ".json"}:
+        manifest = parse_manifest(package.read_bytes(), package.name)
+        name, version = manifest.agent.name, manifest.agent.version
+        return {"checked": str(package), "name": name, "version": version}
+    return _inspected(package, has_runtime=has_runtime)
+
+
+def _inspected(path: Path, *, has_runtime: bool) -> dict[str, object]:
+    from deployer.packages import inspect  # noqa: PLC0415 - as in _checked
+    from deployer.settings import LimitSettings  # noqa: PLC0415
+
+    inspected = inspect(path, LimitSettings(), has_runtime=has_runtime)
+    return {
+        "checked": str(path),
+        "name": inspected.manifest.agent.name,
+        "version": inspected.manifest.agent.version,
+        "starts": f"{inspected.entry_point.kind} {inspected.entry_point.value}".rstrip(),
+        "requirements": len(inspected.requirements),
+        "files": len(inspected.files),
+    }
+
+
+COMMANDS = (push, check)

@@ -1,0 +1,54 @@
+"""Commands about releases: list them, go back to one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from deployer.cli.connections import remote
+from deployer.cli.packages import tell_deployed
+from deployer.cli.progress import StepLines
+from deployer.cli.terminals import Terminal, age
+
+if TYPE_CHECKING:
+    from deployer.client import Client, Release
+
+
+@click.command
+@click.argument("name")
+@remote
+def releases(client: Client, terminal: Terminal, name: str) -> None:
+    """List an agent's releases."""
+    found = client.releases(name)
+    if terminal.as_json:
+        terminal.documents("releases", found)
+        return
+    titles = ("RELEASE", "STATUS", "", "VERSION", "CHECKSUM", "PYTHON", "AGE")
+    rows = [
+        (*_state(each), each.version, each.checksum, each.python, age(each.created_at))
+        for each in found
+    ]
+    terminal.table(titles, rows)
+
+
+@click.command
+@click.argument("name")
+@click.option("--to", type=click.IntRange(min=1), metavar="N", help="Else the one before.")
+@click.option("--wait", "wait_seconds", default=900.0, show_default=True, metavar="SECONDS")
+@remote
+def rollback(
+    client: Client, terminal: Terminal, name: str, to: int | None, wait_seconds: float
+) -> None:
+    """Put an earlier release live again."""
+    with StepLines(terminal) as on_progress:
+        deployed = client.rollback(name, to=to, wait_seconds=wait_seconds, on_progress=on_progress)
+    tell_deployed(terminal, deployed)
+
+
+def _state(release: Release) -> tuple[int, str, str]:
+    place = "current" if release.current else "previous" if release.previous else ""
+    return release.number, release.status, place
+
+
+COMMANDS = (releases, rollback)

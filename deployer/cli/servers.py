@@ -1,0 +1,61 @@
+"""Commands about a server as a whole: start one, see its ports."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from deployer.cli.connections import remote
+from deployer.cli.terminals import Terminal, age
+
+if TYPE_CHECKING:
+    from deployer.client import Client
+
+
+@click.command
+@click.option("--state-dir", metavar="DIR", help="Where everything lies.")
+@click.option("--host", metavar="ADDRESS", help="What the API binds.  [127.0.0.1]")
+@click.option("--api-port", metavar="PORT", help="The port of the API.  [8080]")
+@click.option("--agent-base-port", metavar="PORT", help="The first port for agents.  [8100]")
+@click.option("--max-agents", metavar="COUNT", help="How many agents, and ports.  [100]")
+@click.option("--auth", metavar="token|none", help="Whether clients need the token.  [token]")
+@click.option(
+    "--config",
+    envvar="ATOLL_DEPLOYER_CONFIG",
+    type=click.Path(path_type=Path),
+    help="Settings in JSON with comments, or TOML.",
+)
+def serve(config: Path | None, **overrides: str | None) -> None:
+    """Start a server, in the foreground, until Ctrl-C.
+
+    Options beat ATOLL_DEPLOYER_* variables, and those beat the file. When something is wrong,
+    every problem is listed, nothing is started, and the exit code is 2.
+    """
+    # Values travel as text: the settings check them with all others and list every problem.
+    from deployer.server import serve as run  # noqa: PLC0415 - the whole server
+    from deployer.settings import load_settings  # noqa: PLC0415 - it brings pydantic
+
+    with Terminal().telling():
+        run(load_settings(config, os.environ, overrides))
+
+
+@click.command
+@remote
+def ports(client: Client, terminal: Terminal) -> None:
+    """Show the agents' range of ports: what they hold, and what others do."""
+    found = client.ports()
+    if terminal.as_json:
+        terminal.document(found.document)
+        return
+    free = "" if found.free is None else f", {found.free} free"
+    terminal.line(f"ports {found.first}-{found.last}{free}")
+    held = [(each.port, each.agent, age(each.leased_at)) for each in found.leases]
+    held += [(each.port, f"({each.holder})", None) for each in found.foreign]
+    if held:
+        terminal.table(("PORT", "HELD BY", "SINCE"), sorted(held))
+
+
+COMMANDS = (serve, ports)

@@ -1,0 +1,154 @@
+"""What commands print: rich for people at a terminal, plain text for pipes, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from deployer.cli import failures
+from deployer.errors import DeployerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.console import Console
+
+    from deployer.client.answers import Answer
+
+_STYLES: Final[Mapping[str, str]] = {
+    "running": "green",
+    "succeeded": "green",
+    "done": "green",
+    "starting": "yellow",
+    "stopping": "yellow",
+    "degraded": "yellow",
+    "queued": "yellow",
+    "failed": "red",
+    "crash_looping": "red",
+    "quarantined": "red",
+    "rolled_back": "red",
+}
+
+_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+class Terminal:
+    """Where a command's output goes.
+
+    Attributes:
+        as_json: Print documents for machines, and nothing else.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        """Print to this process's standard output, and errors to standard error."""
+        self.as_json = as_json
+
+    @property
+    def is_rich(self) -> bool:
+        """Whether somebody looks at a terminal that can do more than take lines."""
+        return not self.as_json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+    @cached_property
+    def console(self) -> Console:
+        """rich's side of the terminal; it honours NO_COLOR by itself."""
+        from rich.console import Console  # noqa: PLC0415 - slow, and only for terminals
+
+        return Console(highlight=False)
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        click.echo(printable(text))
+
+    def raw_line(self, text: str) -> None:
+        """Print a line of a log: as it is into a pipe, without surprises on a terminal."""
+        click.echo(printable(text) if sys.stdout.isatty() else text)
+
+    def document(self, document: Mapping[str, Any]) -> None:
+        """Print a document for machines."""
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+    def documents(self, name: str, answers: Sequence[Answer]) -> None:
+        """Print a list for machines, as the server would give it whole."""
+        self.document({name: [dict(each.document) for each in answers], "count": len(answers)})
+
+    def table(self, titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Print rows below their titles; None shows as a dash."""
+        texts = [[_cell(value) for value in row] for row in rows]
+        if self.is_rich:
+            from rich.table import Table  # noqa: PLC0415 - as for console
+            from rich.text import Text  # noqa: PLC0415
+
+            table = Table(*titles, box=None, pad_edge=False, header_style="bold")
+            for row in texts:
+                table.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in row))
+            self.console.print(table)
+            return
+        widths = [max(map(len, column)) for column in zip(titles, *texts, strict=True)]
+        for row in [list(titles), *texts]:
+            cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+            click.echo("  ".join(cells).rstrip())
+
+    def pairs(self, values: Mapping[str, object]) -> None:
+        """Print names with their values; those that are None or empty are left out."""
+        shown = {name: _cell(value) for name, value in values.items() if value not in {None, ""}}
+        width = max(map(len, shown), default=0)
+        for name, text in shown.items():
+            styled = text
+            if self.is_rich and text in _STYLES:
+                colour = None if "NO_COLOR" in os.environ else _STYLES[text]
+                styled = click.style(text, fg=colour)
+            click.echo(f"{name.ljust(width)}  {styled}")
+
+    def error(self, error: DeployerError) -> None:
+        """Tell why a command failed."""
+        if self.as_json:
+            self.document(failures.problem_document(error))
+            return
+        first, *others = failures.lines(error)
+        coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        click.echo(click.style(printable(first), fg="red" if coloured else None), err=True)
+        for line in others:
+            click.echo(printable(line), err=True)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Turn an error of the block into words and an exit code, and Ctrl-C into silence."""
+        try:
+            yield
+        except DeployerError as error:
+            self.error(error)
+            sys.exit(failures.exit_code(error))
+        except KeyboardInterrupt:
+            click.echo(err=True)  # the shell's prompt goes below the ^C
+            sys.exit(failures.ExitCode.INTERRUPTED)
+
+
+def printable(text: str) -> str:
+    """Show control characters instead of sending them.
+
+    Logs, causes and evidence are written by agents, and a terminal obeys whoever writes to it.
+    """
+    return "".join(
+        each if each.isprintable() or each == "\t" else each.encode("unicode_escape").decode()
+        for each in text
+    )
+
+
+def age(moment: datetime | None) -> str | None:
+    """Say how long ago something was, in its largest unit: ``5 min``."""
+    if moment is None:
+        return None
+    seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
+    size, unit = next((each for each in _UNITS if seconds >= each[0]), _UNITS[-1])
+    return f"{seconds // size} {unit}"
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None or value == "" else printable(str(value))

@@ -1,0 +1,50 @@
+"""A client of the deployment server, on requests.
+
+    with Client("http://127.0.0.1:8080", token) as client:
+        deployed = client.deploy("greeter.zip")
+        print(deployed.connection.url)
+
+Errors are those of `deployer.errors`, as the server raised them.
+"""
+
+from deployer.client.clients import Client
+from deployer.client.nouns import (
+    Agent,
+    AgentHealth,
+    Connection,
+    Deployed,
+    Deployment,
+    Event,
+    Failure,
+    ForeignPort,
+    Health,
+    Logs,
+    Package,
+    PortLease,
+    Ports,
+    Release,
+    Step,
+    Why,
+)
+from deployer.client.problems import deployment_of
+
+__all__ = [
+    "Agent",
+    "AgentHealth",
+    "Client",
+    "Connection",
+    "Deployed",
+    "Deployment",
+    "Event",
+    "Failure",
+    "ForeignPort",
+    "Health",
+    "Logs",
+    "Package",
+    "PortLease",
+    "Ports",
+    "Release",
+    "Step",
+    "Why",
+    "deployment_of",
+]

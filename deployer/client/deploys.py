@@ -1,0 +1,231 @@
+"""The protocol of one deploy: name the package, upload it when asked to, watch until it is over."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from deployer.client.archives import Archive, Upload
+from deployer.client.nouns import Connection, Deployed, Deployment, Package, Step
+from deployer.client.problems import deployment_of, error_from_deployment
+from deployer.errors import (
+    ChecksumConflictError,
+    DeployerError,
+    PackageUnknownError,
+    ServerUnreachableError,
+    TooBusyError,
+    WaitTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deployer.client.sessions import Reply, Session
+
+LONGEST_HOLD_SECONDS: Final = 20
+"""Well below the server's 120 s, and below the 30 s after which many proxies give up."""
+
+START_SECONDS: Final = 60
+"""How long the server holds the request for an installed agent that it only has to start."""
+
+_PATH: Final = "/v1/deployments"
+_AWAY_SECONDS: Final = 30.0  # an API that was killed is back within 5
+_BUSY_PAUSE_SECONDS: Final = 0.5
+
+
+def upload(
+    session: Session, archive: Archive, on_progress: Callable[[Step], None] | None = None
+) -> Package:
+    """Send a package's bytes; those that the server has already are not stored twice.
+
+    Args:
+        session: Where to.
+        archive: What to send.
+        on_progress: Is told of the step ``upload`` as it begins, at each percent, and at its end.
+    """
+    clock = _Clock("upload", on_progress)
+    clock.tell("running", f"0 % of {archive.size_bytes} bytes")
+    percent_told = 0
+
+    def tell_percent(sent_bytes: int) -> None:
+        nonlocal percent_told
+        percent = 100 * sent_bytes // max(1, archive.size_bytes)
+        if percent > percent_told:
+            percent_told = percent
+            clock.tell("running", f"{percent} % of {archive.size_bytes} bytes")
+
+    try:
+        with archive.open() as file:
+            body = Upload(file, archive.size_bytes, tell_percent)
+            reply = session.call("POST", "/v1/packages", body=body)
+    except DeployerError as error:
+        clock.tell("failed", error.cause or error.detail)
+        raise
+    clock.tell("done", f"{archive.size_bytes} bytes")
+    return Package.read({"md5": archive.md5, "sha256": archive.sha256} | dict(reply.document))
+
+
+def deploy(
+    session: Session,
+    archive: Archive,
+    options: dict[str, Any],
+    wait_seconds: float,
+    on_progress: Callable[[Step], None] | None = None,
+) -> Deployed:
+    """Deploy a package by its MD5, uploading it only when the server does not have it.
+
+    Two packages may share an MD5; the server says so, and then the SHA-256 names this one.
+
+    Args:
+        session: Where to.
+        archive: What to deploy.
+        options: Further members of the request: strategy, force, start.
+        wait_seconds: For the whole deployment.
+        on_progress: Is told of each change of a step.
+
+    Raises:
+        WaitTimeoutError: It is not over after wait_seconds; it goes on.
+        DeployerError: Why it failed, by the server's own class; `deployment_of` has its steps.
+    """
+    try:
+        reply = _submit(session, archive, archive.md5, options, on_progress)
+    except ChecksumConflictError:
+        reply = _submit(session, archive, archive.sha256, options, on_progress)
+    if "id" not in reply.document:
+        return Deployed(connection=Connection.read(reply.document), deployment=None)
+    deployment = Deployment.read(reply.document)
+    return outcome(follow(session, deployment, wait_seconds, on_progress))
+
+
+def _submit(
+    session: Session,
+    archive: Archive,
+    checksum: str,
+    options: dict[str, Any],
+    on_progress: Callable[[Step], None] | None,
+) -> Reply:
+    media = {"package": checksum} | options
+    try:
+        return session.call("POST", _PATH, media=media, hold_seconds=START_SECONDS)
+    except PackageUnknownError:
+        upload(session, archive, on_progress)
+    return session.call("POST", _PATH, media=media, hold_seconds=START_SECONDS)
+
+
+def outcome(deployment: Deployment) -> Deployed:
+    """Tell what a deployment that is over came to.
+
+    Raises:
+        DeployerError: Why it did not succeed; `deployment_of` has its steps.
+    """
+    if not deployment.succeeded:
+        raise error_from_deployment(deployment)
+    return Deployed(connection=deployment.connection, deployment=deployment)
+
+
+def follow(
+    session: Session,
+    deployment: Deployment,
+    wait_seconds: float,
+    on_progress: Callable[[Step], None] | None = None,
+) -> Deployment:
+    """Watch a deployment until it is over, whether well or not.
+
+    An API that is killed meanwhile comes back and settles the deployment, so half a minute
+    without an answer is borne.
+
+    Raises:
+        WaitTimeoutError: It is not over after wait_seconds; it goes on.
+        ServerUnreachableError: The server stays away.
+    """
+    told: dict[int, tuple[str, str]] = {}  # outcome and message of each step, by its place
+    deadline = time.monotonic() + wait_seconds
+    answered_at = time.monotonic()
+    while True:
+        if on_progress is not None:
+            _tell_changes(deployment, told, on_progress)
+        if deployment.is_over:
+            return deployment
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise _overdue(deployment, wait_seconds)
+        asked_at, before = time.monotonic(), deployment
+        params = {"wait": max(1, min(LONGEST_HOLD_SECONDS, int(left)))}
+        if on_progress is not None:
+            params["after"] = _progress(deployment)
+        try:
+            deployment = _look(session, deployment.id, params)
+            answered_at = time.monotonic()
+        except ServerUnreachableError:
+            if time.monotonic() - answered_at > _AWAY_SECONDS:
+                raise
+        if deployment == before and time.monotonic() - asked_at < _BUSY_PAUSE_SECONDS:
+            # The server is away, or holds as many requests already as it can.
+            time.sleep(min(_BUSY_PAUSE_SECONDS, left))
+
+
+def _tell_changes(
+    deployment: Deployment,
+    told: dict[int, tuple[str, str]],
+    on_progress: Callable[[Step], None],
+) -> None:
+    for place, step in enumerate(deployment.steps):
+        if told.get(place) != (step.outcome, step.message):
+            told[place] = (step.outcome, step.message)
+            on_progress(step)
+
+
+def _progress(deployment: Deployment) -> int:
+    """Count what began and what ended, as the server does to see whether it has news for us."""
+    return sum(1 if step.ended_at is None else 2 for step in deployment.steps)
+
+
+def _look(session: Session, deployment_id: str, params: dict[str, int]) -> Deployment:
+    path = f"{_PATH}/{deployment_id}"
+    try:
+        reply = session.call("GET", path, params=params, hold_seconds=params["wait"])
+    except TooBusyError:
+        # Too many requests are held already: look without being held.
+        reply = session.call("GET", path)
+    except DeployerError as error:
+        # A held request may answer with the failure itself.
+        if (deployment := deployment_of(error)) is None:
+            raise
+        return deployment
+    return Deployment.read(reply.document)
+
+
+def _overdue(deployment: Deployment, wait_seconds: float) -> WaitTimeoutError:
+    step = deployment.steps[-1].name if deployment.steps else deployment.status
+    error = WaitTimeoutError(
+        f"cannot wait longer for the deployment of {deployment.agent}: after {wait_seconds:g} s"
+        f" it is still at {step}",
+        cause=f"still at {step} after {wait_seconds:g} s",
+        hint="the server goes on with it; watch it, or cancel it",
+    )
+    error.document = {"code": error.code, "deployment": deployment.document}
+    return error
+
+
+class _Clock:
+    """Tells the course of a step that the client itself does."""
+
+    def __init__(self, name: str, on_progress: Callable[[Step], None] | None) -> None:
+        self._name = name
+        self._on_progress = on_progress
+        self._started_at = datetime.now(UTC)
+
+    def tell(self, outcome: str, message: str) -> None:
+        if self._on_progress is None:
+            return
+        now = datetime.now(UTC)
+        step = Step(
+            name=self._name,
+            outcome=outcome,
+            started_at=self._started_at,
+            ended_at=None if outcome == "running" else now,
+            duration_seconds=(now - self._started_at).total_seconds(),
+            message=message,
+        )
+        self._on_progress(step)

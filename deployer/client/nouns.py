@@ -1,0 +1,281 @@
+"""What the server answers, as frozen nouns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from deployer.client.answers import SECONDS, TEXTS, TIME, Answer
+from deployer.model import DeploymentStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health(Answer):
+    """That a server is there, and what it is."""
+
+    status: str
+    version: str = ""
+    auth_enabled: bool = False
+    metrics_enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package(Answer):
+    """A package that the server holds."""
+
+    md5: str
+    sha256: str = ""
+    agent: str = ""
+    version: str = ""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection(Answer):
+    """Where an agent is, for those who want to call it.
+
+    Attributes:
+        name: The agent's.
+        status: The agent's status word.
+        host: What to connect to, as seen from this client.
+        port: A TCP port.
+        url: Both, as an address.
+        pid: Of the agent's process.
+        release: The number of the release that runs.
+        version: As its manifest says.
+        checksum: The MD5 of its package.
+    """
+
+    name: str
+    status: str
+    host: str = ""
+    port: int | None = None
+    url: str | None = None
+    pid: int | None = None
+    release: int | None = None
+    version: str = ""
+    checksum: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step(Answer):
+    """A named part of a deployment.
+
+    Attributes:
+        name: Such as ``install``; ``upload`` is the client's own.
+        outcome: running, done, skipped or failed.
+        started_at: When it began.
+        ended_at: When it ended; None while it runs.
+        duration_seconds: How long it took, or has run until now.
+        message: A sentence for people; may be empty.
+    """
+
+    name: str
+    outcome: str = "running"
+    started_at: datetime | None = field(default=None, metadata=TIME)
+    ended_at: datetime | None = field(default=None, metadata=TIME)
+    duration_seconds: float | None = field(default=None, metadata=SECONDS)
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure(Answer):
+    """Why a deployment failed; ``code`` names a class of `deployer.errors`."""
+
+    code: str
+    detail: str
+    cause: str = ""
+    hint: str = ""
+    evidence: tuple[str, ...] = field(default=(), metadata=TEXTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment(Answer):
+    """One attempt to put a release live, as far as it has come."""
+
+    id: str
+    agent: str
+    status: str
+    package: str = ""
+    sha256: str = ""
+    release: int | None = None
+    strategy: str = ""
+    created_at: datetime | None = field(default=None, metadata=TIME)
+    started_at: datetime | None = field(default=None, metadata=TIME)
+    ended_at: datetime | None = field(default=None, metadata=TIME)
+    duration_seconds: float | None = field(default=None, metadata=SECONDS)
+    steps: tuple[Step, ...] = field(
+        default=(), metadata={"read": lambda each: tuple(map(Step.read, each))}
+    )
+    failure: Failure | None = field(default=None, metadata={"read": Failure.read})
+    agent_url: str | None = None
+    connection: Connection | None = field(default=None, metadata={"read": Connection.read})
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status not in {DeploymentStatus.QUEUED, DeploymentStatus.RUNNING}
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the release is live."""
+        return self.status == DeploymentStatus.SUCCEEDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentHealth(Answer):
+    """What the last health check said."""
+
+    healthy: bool
+    detail: str = ""
+    checked_at: datetime | None = field(default=None, metadata=TIME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent(Answer):
+    """A name under which releases run, and how it is now.
+
+    Attributes:
+        name: Unique on its server.
+        status: One of installed, starting, running, degraded, stopping, stopped, crash_looping,
+            failed, quarantined.
+        desired: What somebody last asked for: running or stopped.
+        release: The number of the current release.
+        version: As its manifest says.
+        host: What to connect to.
+        port: A TCP port; None before the first lease.
+        url: Both, as an address.
+        pid: While it lives.
+        checksum: The MD5 of the current release's package.
+        started_at: When its process started.
+        restarts: How often it was started again by itself.
+        health: The last health check; None before the first.
+        last_error: Why it is not running; empty while all is well.
+    """
+
+    name: str
+    status: str
+    desired: str = ""
+    release: int | None = None
+    version: str = ""
+    host: str = ""
+    port: int | None = None
+    url: str | None = None
+    pid: int | None = None
+    checksum: str = ""
+    started_at: datetime | None = field(default=None, metadata=TIME)
+    restarts: int = 0
+    health: AgentHealth | None = field(default=None, metadata={"read": AgentHealth.read})
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release(Answer):
+    """One unpacked package with its environment.
+
+    Attributes:
+        number: Counts up from 1 for each agent.
+        status: installing, installed, proven or failed.
+        current: Whether it is the one that is live.
+        previous: Whether it is the one that a rollback goes back to.
+        version: As its manifest says.
+        checksum: The MD5 of its package.
+        sha256: The SHA-256 of its package.
+        python: The interpreter of its environment.
+        created_at: When it was made.
+    """
+
+    number: int
+    status: str = ""
+    current: bool = False
+    previous: bool = False
+    version: str = ""
+    checksum: str = ""
+    sha256: str = ""
+    python: str = ""
+    created_at: datetime | None = field(default=None, metadata=TIME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortLease(Answer):
+    """A port that an agent holds."""
+
+    port: int
+    agent: str
+    program: str = ""
+    leased_at: datetime | None = field(default=None, metadata=TIME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignPort(Answer):
+    """A port of the agents' range that somebody else listens on."""
+
+    port: int
+    holder: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports(Answer):
+    """The agents' range of ports, what is leased of it, and what others hold."""
+
+    first: int
+    last: int
+    free: int | None = None
+    leases: tuple[PortLease, ...] = field(
+        default=(), metadata={"read": lambda leases: tuple(map(PortLease.read, leases))}
+    )
+    foreign: tuple[ForeignPort, ...] = field(
+        default=(), metadata={"read": lambda ports: tuple(map(ForeignPort.read, ports))}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(Answer):
+    """One line of the timeline."""
+
+    id: int
+    kind: str
+    at: datetime | None = field(default=None, metadata=TIME)
+    agent: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logs(Answer):
+    """The last lines of one of an agent's logs."""
+
+    agent: str
+    stream: str
+    lines: tuple[str, ...] = field(default=(), metadata=TEXTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why(Answer):
+    """Why an agent is not as it should be; without a cause when it is."""
+
+    status: str = ""
+    cause: str = ""
+    evidence: tuple[str, ...] = field(default=(), metadata=TEXTS)
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What a deploy came to.
+
+    Attributes:
+        connection: Where the agent is; None when it was asked not to start.
+        deployment: What was done; None when the package was installed already, so that at most
+            the agent was started.
+    """
+
+    connection: Connection | None
+    deployment: Deployment | None
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The server's last answer as it came."""
+        answer = self.deployment or self.connection
+        return answer.document if answer else {}

@@ -1,0 +1,292 @@
+"""One server's address and token, and how requests travel there and answers come back."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import requests
+from requests.auth import AuthBase
+
+from deployer import __version__
+from deployer.client.problems import error_from_problem, error_from_status
+from deployer.errors import AuthenticationRequiredError, ServerUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+CONNECT_SECONDS: Final = 10.0
+_RETRY_AFTER_SECONDS: Final = (0.2, 0.8)  # enough for an API that its supervisor starts again
+_RETRIED_METHODS: Final = frozenset({"GET", "HEAD"})
+_GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
+_FIRST_REDIRECT, _FIRST_ERROR = 300, 400
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that is no error.
+
+    Attributes:
+        status: Of HTTP, below 300.
+        document: The JSON object of the body; empty when there is no body.
+    """
+
+    status: int
+    document: Mapping[str, Any]
+
+
+class NotStreamedError(Exception):
+    """The server has what was asked for, but gives it only as it is now."""
+
+
+class _Bearer(AuthBase):
+    """The token, if there is one; being there at all keeps requests from asking ~/.netrc."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class Session:
+    """A way to one server. Not for several threads at once, as requests' own sessions."""
+
+    def __init__(self, url: str, token: str | None = None, *, timeout_seconds: float = 30) -> None:
+        """Prepare for requests to url; nothing is sent yet.
+
+        Args:
+            url: ``http://HOST:PORT``, with a path when a proxy serves it below one.
+            token: What the server's STATE/token holds; None for a server without tokens.
+            timeout_seconds: For one answer, beyond what a request asks the server to hold it.
+
+        Raises:
+            ServerUnreachableError: The address cannot be one.
+            AuthenticationRequiredError: The token cannot be one.
+        """
+        self.url = _server_url(url)
+        self.timeout_seconds = timeout_seconds
+        self._http = requests.Session()
+        self._http.auth = _Bearer(_checked(token))
+        self._http.headers["User-Agent"] = f"atoll-deployer/{__version__}"
+        self._http.headers["Accept"] = "application/json, application/problem+json"
+        if _is_loopback(self.url):
+            # A proxy named in the variables is for the world outside and cannot reach this host's
+            # loopback, but would get to see the token.
+            self._http.trust_env = False
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        media: Any = None,
+        body: Any = None,
+        hold_seconds: float = 0,
+    ) -> Reply:
+        """Send one request and read its answer.
+
+        GET and HEAD are tried again, twice, when the connection fails or a proxy says that the
+        server is not there; other methods never.
+
+        Args:
+            method: Of HTTP.
+            path: Below the server's address, beginning with a slash, quoted.
+            params: Of the query; None values are left out.
+            media: An object to send as JSON.
+            body: A ZIP to send: bytes, or an object with ``read`` and ``__len__``.
+            hold_seconds: How long the server was asked to hold the request.
+
+        Raises:
+            DeployerError: The server's own error, rebuilt from its problem document.
+            ServerUnreachableError: No answer, or none that such a server gives.
+        """
+        attempts = len(_RETRY_AFTER_SECONDS) if method in _RETRIED_METHODS else 0
+        for pause_seconds in _RETRY_AFTER_SECONDS[:attempts]:
+            try:
+                response = self._send(method, path, params, media, body, hold_seconds)
+            except ServerUnreachableError as error:
+                if isinstance(error.__cause__, requests.Timeout):
+                    raise  # it is there, and slow: asking again would only add to that
+            else:
+                if response.status_code not in _GATEWAY_STATUSES or _is_problem(response):
+                    return self._reply(response)
+            time.sleep(pause_seconds)
+        return self._reply(self._send(method, path, params, media, body, hold_seconds))
+
+    @contextmanager
+    def stream(
+        self, path: str, *, params: Mapping[str, Any], last_event_id: str, silence_seconds: float
+    ) -> Iterator[Iterator[str]]:
+        """Open a stream of server-sent events and give its lines as they come.
+
+        Raises:
+            NotStreamedError: The server answered, but not with a stream.
+            DeployerError: The server's own error, before the first line.
+            ServerUnreachableError: The connection fails, or says nothing for silence_seconds.
+        """
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
+        if last_event_id:
+            headers["Last-Event-ID"] = last_event_id
+        url = self.url + path
+        with _unreachable(self.url):
+            response = self._http.get(
+                url,
+                params=params,
+                headers=headers,
+                stream=True,
+                timeout=(CONNECT_SECONDS, silence_seconds),
+                allow_redirects=False,
+            )
+        with response:
+            self._raise_for_error(response)
+            if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                raise NotStreamedError
+            yield _lines(response, self.url)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        media: Any,
+        body: Any,
+        hold_seconds: float,
+    ) -> requests.Response:
+        url = self.url + path
+        with _unreachable(self.url):
+            return self._http.request(
+                method,
+                url,
+                params=params,
+                json=media,
+                data=body,
+                headers=None if body is None else {"Content-Type": "application/zip"},
+                # While a body is sent, it is the first of the two that watches over the socket.
+                timeout=(
+                    CONNECT_SECONDS if body is None else self.timeout_seconds,
+                    self.timeout_seconds + hold_seconds,
+                ),
+                allow_redirects=False,  # would turn a POST into a GET without a word
+            )
+
+    def _reply(self, response: requests.Response) -> Reply:
+        self._raise_for_error(response)
+        if not response.content:
+            return Reply(response.status_code, {})
+        document = _json_object(response)
+        if document is None:
+            kind = response.headers.get("Content-Type", "no content type")
+            raise ServerUnreachableError(
+                f"cannot use {response.url}: it answered with {kind} instead of a JSON object",
+                cause=f"it answered with {kind}",
+                hint="is this the address of an ATOLL Deployment Server?",
+            )
+        return Reply(response.status_code, document)
+
+    @staticmethod
+    def _raise_for_error(response: requests.Response) -> None:
+        status = response.status_code
+        if status < _FIRST_REDIRECT:
+            return
+        document = _json_object(response) if status >= _FIRST_ERROR else None
+        if document is not None and ("detail" in document or "code" in document):
+            raise error_from_problem(document)
+        reason = response.headers.get("Location", response.reason)
+        raise error_from_status(response.url, status, reason or "")
+
+
+def _server_url(url: str) -> str:
+    """Give an address its scheme, and take its last slash."""
+    address = (url if "://" in url else f"http://{url}").rstrip("/")
+    try:
+        parts = urlsplit(address)
+        valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ServerUnreachableError(
+            f"cannot use {url!r} as a server's address: it is not like http://HOST:PORT",
+            cause="not an address",
+        )
+    return address
+
+
+def _checked(token: str | None) -> str | None:
+    if token is None or not (token := token.strip()):
+        return None
+    if not (token.isascii() and token.isprintable()):
+        raise AuthenticationRequiredError(
+            "cannot use the token: it has characters that no header can carry",
+            cause="not a token",
+            hint="the local server's token is in the file `token` of its state directory",
+        )
+    return token
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _json_object(response: requests.Response) -> Mapping[str, Any] | None:
+    if "json" not in response.headers.get("Content-Type", ""):
+        return None
+    try:
+        document = response.json()
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _is_problem(response: requests.Response) -> bool:
+    return _json_object(response) is not None
+
+
+def _lines(response: requests.Response, server: str) -> Iterator[str]:
+    with _unreachable(server):
+        # None: each chunk as it comes, instead of waiting until some size is full.
+        for line in response.iter_lines(chunk_size=None):
+            yield line.decode(errors="replace")
+
+
+@contextmanager
+def _unreachable(server: str) -> Iterator[None]:
+    try:
+        yield
+    except requests.RequestException as error:
+        reason = _reason(error)
+        raise ServerUnreachableError(
+            f"cannot reach the server at {server}: {reason}",
+            cause=reason,
+            hint="is it running there? start one with `atoll-deployer serve`,"
+            " or name another with --server",
+        ) from error
+
+
+def _reason(error: requests.RequestException) -> str:
+    """Find the operating system's word below the layers that requests puts on top of it."""
+    if isinstance(error, requests.Timeout):
+        return "it did not answer in time"
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, OSError) and below.strerror:
+            return below.strerror.lower()
+        below = below.__cause__ or below.__context__
+    if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    return str(error) or type(error).__name__

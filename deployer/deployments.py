@@ -1,0 +1,299 @@
+"""The one place that sequences a deployment, and the way back from each of its steps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from deployer import packages
+from deployer.environments import Environments
+from deployer.errors import (
+    DeployerError,
+    DeploymentAbandonedError,
+    DeploymentCanceledError,
+    ReleaseInUseError,
+    StrategyUnsupportedError,
+    TooManyAgentsError,
+)
+from deployer.journals import Journal
+from deployer.model import (
+    Agent,
+    Deployment,
+    DeploymentStatus,
+    Desired,
+    Failure,
+    Release,
+    ReleaseStatus,
+    Strategy,
+)
+from deployer.parts import Parts
+from deployer.runs import Runs
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Deployments:
+    """Puts releases live: unpack, install, start, prove, activate, retire.
+
+    What was serving is put back by the same code whether a step failed or the server was killed
+    half-way: `_undo` looks at what is there, not at what was meant to come next.
+    """
+
+    def __init__(self, parts: Parts, environments: Environments, runs: Runs) -> None:
+        """Work with the parts of one server."""
+        self._state = parts.state
+        self._settings = parts.settings
+        self._store = parts.store
+        self._files = parts.files
+        self._environments = environments
+        self._runs = runs
+
+    def run(self, deployment: Deployment, *, canceled: Callable[[], bool]) -> None:
+        """Carry a queued deployment out to its end, whatever that is; its row tells.
+
+        The caller holds the agent's lock.
+        """
+        self._store.deployments.begin(deployment)
+        self._tell(deployment, "deployment.started", "started")
+        try:
+            self._put_live(deployment, Journal(self._store, deployment, canceled))
+        except DeployerError as error:
+            self._end_badly(deployment, error)
+        except Exception as error:  # noqa: BLE001 - the row must not say "running" for ever
+            _log.exception("deployment %s of %s broke", deployment.id, deployment.agent)
+            self._end_badly(
+                deployment,
+                DeployerError(
+                    f"cannot deploy {deployment.agent}: the server failed:"
+                    f" {type(error).__name__}: {error}",
+                    hint="the server's own log holds the traceback",
+                ),
+            )
+        else:
+            self._store.deployments.end(deployment, DeploymentStatus.SUCCEEDED)
+            self._tell(deployment, "deployment.succeeded", "succeeded")
+
+    def abandon(self, deployment: Deployment) -> None:
+        """Undo a deployment that was running when the server ended."""
+        deployment = self._store.deployments.get(deployment.id)
+        step = deployment.steps[-1].name if deployment.steps else "its first step"
+        error = DeploymentAbandonedError(
+            f"cannot finish deploying {deployment.agent}: the server ended during {step}",
+            cause=f"the server ended during {step}",
+            hint="deploy again",
+        )
+        if self._is_live(deployment):
+            # The row that makes a release current is the point of no return, and it was written.
+            self._store.deployments.end(deployment, DeploymentStatus.SUCCEEDED)
+            return
+        self._end_badly(deployment, error)
+
+    def delete_release(self, agent: str, number: int) -> None:
+        """Delete a release that is neither current nor the one to go back to.
+
+        The caller holds the agent's lock.
+
+        Raises:
+            AgentUnknownError: There is no such agent.
+            ReleaseUnknownError: There is no such release.
+            ReleaseInUseError: It is needed.
+        """
+        owner = self._store.agents.get(agent)
+        release = self._store.releases.get(agent, number)
+        needed_as = {owner.current: "the current one", owner.previous: "the one to go back to"}
+        if number in needed_as:
+            raise ReleaseInUseError(
+                f"cannot delete release {number} of {agent}: it is {needed_as[number]}",
+                cause=f"release {number} is {needed_as[number]}",
+            )
+        self._forget(release)
+        self._store.events.add("release.deleted", agent, f"release {number} of {agent} was deleted")
+
+    def _put_live(self, deployment: Deployment, journal: Journal) -> None:
+        if deployment.strategy is not Strategy.REPLACE:
+            raise StrategyUnsupportedError(
+                f"cannot deploy by {deployment.strategy}: only replace is to be had",
+                cause=f"strategy {deployment.strategy} is not to be had",
+            )
+        agent = self._store.agents.find(deployment.agent) or self._new_agent(deployment.agent)
+        before = self._current_release(agent)
+        release = self._release(deployment, journal)
+        is_wanted_up = deployment.start or agent.desired == Desired.RUNNING
+        if is_wanted_up:
+            if before is not None and self._runs.is_up(before):
+                with journal.step("stop") as note:
+                    self._runs.take_down(before)
+                    note.message = f"release {before.number} stopped"
+            run = self._runs.bring_up(release, step=journal.step, canceled=journal.canceled)
+            self._store.releases.set_status(release, ReleaseStatus.PROVEN)
+            message = f"release {release.number} serves on port {run.port}, pid {run.pid}"
+        else:
+            message = f"release {release.number} is installed and not started"
+        with journal.step("activate") as note:
+            self._activate(agent, release, before, desired_up=is_wanted_up)
+            note.message = message
+        with journal.step("retire") as note:
+            note.message = self._retire(agent.name, release, before)
+
+    def _new_agent(self, name: str) -> Agent:
+        if self._store.agents.count() >= self._settings.max_agents:
+            raise TooManyAgentsError(
+                f"cannot add {name}: there are {self._settings.max_agents} agents already",
+                cause=f"{self._settings.max_agents} agents already",
+                hint="remove an agent, or raise max_agents in the settings",
+            )
+        return self._store.agents.add(name)
+
+    def _release(self, deployment: Deployment, journal: Journal) -> Release:
+        """Find the release to go back to, or make a new one."""
+        if deployment.is_rollback and deployment.release is not None:
+            return self._store.releases.get(deployment.agent, deployment.release)
+        package = self._store.packages.get(deployment.sha256)
+        archive = self._files.archive(package.sha256)
+        with journal.step("validate") as note:
+            inspected = packages.inspect(
+                archive,
+                self._settings.limits,
+                has_runtime=bool(self._settings.runtime_requirements),
+            )
+            python = self._environments.choose_python(inspected.manifest.dependencies.python)
+            note.message = f"Python {python.version}"
+        with journal.step("unpack") as note:
+            entry = inspected.entry_point
+            release = self._store.releases.add(
+                package, inspected.manifest.to_json(), f"{entry.kind} {entry.value}"
+            )
+            self._store.deployments.set_release(deployment, release.number)
+            self._files.prepare(release.agent, release.number)
+            packages.unpack(
+                archive, self._state.code(release.agent, release.number), self._settings.limits
+            )
+            note.message = f"release {release.number}"
+        with journal.step("install") as note:
+            built = self._environments.build(
+                self._state.venv(release.agent, release.number),
+                self._state.requirements_lock(release.agent, release.number),
+                inspected.requirements,
+                python,
+                log=self._state.install_log(release.agent, release.number),
+                earlier_locks=self._locks(release.agent),
+                canceled=journal.canceled,
+            )
+            self._store.releases.set_installed(release, str(python.path))
+            note.message = built.summary
+        return self._store.releases.get(release.agent, release.number)
+
+    def _activate(
+        self, agent: Agent, release: Release, before: Release | None, *, desired_up: bool
+    ) -> None:
+        previous = agent.previous
+        former = before if before is not None and before.number != release.number else None
+        if former is not None and (former.status is ReleaseStatus.PROVEN or previous is None):
+            previous = former.number
+        with self._store.transaction():
+            self._store.agents.activate(agent.name, release.number, previous)
+            self._store.agents.set_last_error(agent.name, "")
+            if desired_up:
+                self._store.agents.set_desired(agent.name, Desired.RUNNING)
+        self._files.write_checksum(agent.name, release.md5)
+        self._files.claim_data(agent.name)
+
+    def _retire(self, agent: str, release: Release, before: Release | None) -> str:
+        """Take the former release's program away, and delete releases that are too many."""
+        if before is not None and before.number != release.number:
+            self._runs.discard(before)
+        row = self._store.agents.get(agent)
+        releases = self._store.releases.of_agent(agent)
+        kept = {each.number for each in releases[: self._settings.releases_kept]}
+        kept |= {row.current or 0, row.previous or 0}
+        gone = [each for each in releases if each.number not in kept]
+        for each in gone:
+            self._forget(each)
+        return f"deleted release {', '.join(str(each.number) for each in gone)}" if gone else ""
+
+    def _end_badly(self, deployment: Deployment, error: DeployerError) -> None:
+        """Undo a deployment and write down why."""
+        is_back = False
+        try:
+            is_back = self._undo(self._store.deployments.get(deployment.id))
+        except DeployerError as also:
+            _log.error("cannot undo deployment %s: %s", deployment.id, also.detail)
+            self._store.agents.set_last_error(deployment.agent, also.detail)
+        status = DeploymentStatus.ROLLED_BACK if is_back else DeploymentStatus.FAILED
+        if isinstance(error, DeploymentCanceledError):
+            status = DeploymentStatus.CANCELED
+        if isinstance(error, DeploymentAbandonedError):
+            status = DeploymentStatus.ABANDONED
+        self._store.deployments.end(deployment, status, failure_of(error))
+        self._tell(deployment, f"deployment.{status}", f"{status}: {error.detail}")
+
+    def _undo(self, deployment: Deployment) -> bool:
+        """Remove what a deployment made, and bring what was serving back.
+
+        Safe to repeat, and from whichever step on.
+
+        Returns:
+            Whether the former release serves again.
+        """
+        agent = self._store.agents.find(deployment.agent)
+        if agent is None:
+            return False
+        if deployment.release is not None and agent.current != deployment.release:
+            release = self._store.releases.get(agent.name, deployment.release)
+            if deployment.is_rollback:
+                self._runs.discard(release)
+            else:
+                self._forget(release)
+        before = self._current_release(agent)
+        if before is None:
+            self._files.delete_agent(agent.name, keep_data=False)
+            self._store.agents.remove(agent.name)
+            return False
+        if agent.desired is not Desired.RUNNING:
+            return False
+        if not self._runs.is_up(before):
+            self._runs.bring_up(before)
+        return True
+
+    def _forget(self, release: Release) -> None:
+        """Delete everything of a release; its row goes last, so that a crash finds the rest."""
+        self._runs.discard(release)
+        self._files.delete(release.agent, release.number)
+        self._store.releases.remove(release)
+
+    def _locks(self, agent: str) -> list[Path]:
+        """List the locks of an agent's releases, the newest first: equal needs reuse them."""
+        releases = self._store.releases.of_agent(agent)
+        return [self._state.requirements_lock(agent, each.number) for each in releases]
+
+    def _is_live(self, deployment: Deployment) -> bool:
+        agent = self._store.agents.find(deployment.agent)
+        return (
+            agent is not None
+            and deployment.release is not None
+            and agent.current == deployment.release
+        )
+
+    def _current_release(self, agent: Agent) -> Release | None:
+        if agent.current is None:
+            return None
+        return self._store.releases.get(agent.name, agent.current)
+
+    def _tell(self, deployment: Deployment, kind: str, what: str) -> None:
+        self._store.events.add(
+            kind, deployment.agent, f"deployment {deployment.id} of {deployment.agent} {what}"
+        )
+
+
+def failure_of(error: DeployerError) -> Failure:
+    """Keep of an error what a row and a status show."""
+    details = "; ".join(str(problem) for problem in error.problems)
+    return Failure(
+        code=error.code,
+        detail=f"{error.detail}: {details}" if details else error.detail,
+        cause=error.cause,
+        hint=error.hint,
+        evidence=error.evidence,
+    )

@@ -1,0 +1,228 @@
+"""What happens to agents while nobody asks: deaths, acts of operators, health."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from deployer.agents import Agents
+from deployer.errors import DeployerError, SupervisordRefusedError
+from deployer.logs import tail
+from deployer.model import Agent, Desired, Process, Release, State, agent_of_program
+from deployer.parts import Parts
+from deployer.readings import Reading
+from deployer.runs import EVIDENCE_LINES, Runs
+from deployer.statuses import AgentView
+from deployer.store import now
+from deployer.supervisord import receive_push
+
+_log: Final = logging.getLogger(__name__)
+
+_RESYNC_SECONDS: Final = 2.0
+_TICK_SECONDS: Final = 0.2
+_UNPROVEN_SECONDS: Final = 1.0
+_DATAGRAM_BYTES: Final = 64 * 1024
+_CHECKS_AT_ONCE: Final = 8
+
+Change = tuple[Process | None, Process, bool]
+"""What a process was and is, and whether this server was at work on its agent then."""
+
+
+class Monitor:
+    """Watches processes and asks agents how they are, in threads of its own."""
+
+    def __init__(self, parts: Parts, runs: Runs, agents: Agents) -> None:
+        """Work with the parts of one server; nothing happens before `start`."""
+        self._state = parts.state
+        self._store = parts.store
+        self._supervisord = parts.supervisord
+        self._processes = parts.processes
+        self._readings = parts.readings
+        self._locks = parts.locks
+        self._runs = runs
+        self._agents = agents
+        self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
+        self._ended = threading.Event()
+        self._checks = ThreadPoolExecutor(_CHECKS_AT_ONCE, thread_name_prefix="health")
+        self._checking: set[str] = set()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._state.events_socket.unlink(missing_ok=True)
+        self._socket.bind(str(self._state.events_socket))
+        self._processes.observe(self._note)
+        for loop in (self._receive, self._resync, self._digest, self._ask_around):
+            threading.Thread(target=loop, name=loop.__name__.strip("_"), daemon=True).start()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._ended.set()
+        self._checks.shutdown(wait=False, cancel_futures=True)
+        self._socket.close()
+        self._state.events_socket.unlink(missing_ok=True)
+
+    # Processes ------------------------------------------------------------------------------------
+
+    def _note(self, was: Process | None, process: Process) -> None:
+        """Queue a change, with who was at work when it came: a moment later it is too late."""
+        named = agent_of_program(process.program)
+        if named is not None:
+            is_ours = self._locks.holder(named[0]) is not None
+            self._changes.put((was, process, is_ours))
+
+    def _receive(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self._processes.receive(receive_push(self._socket.recv(_DATAGRAM_BYTES)))
+            except SupervisordRefusedError as error:
+                _log.warning("%s", error.detail)
+            except OSError:
+                if not self._ended.is_set():
+                    _log.exception("cannot receive from supervisord")
+                return
+
+    def _resync(self) -> None:
+        """Read all states now and then: a push may be lost, and some supervisords send none."""
+        while not self._ended.wait(_RESYNC_SECONDS):
+            try:
+                self._processes.refresh()
+            except DeployerError as error:
+                _log.warning("%s", error.detail)
+
+    def _digest(self) -> None:
+        while not self._ended.is_set():
+            with contextlib.suppress(queue.Empty):
+                was, process, is_ours = self._changes.get(timeout=1)
+                try:
+                    self._digest_one(was, process, is_ours=is_ours)
+                except Exception:  # noqa: BLE001 - one bad agent must not blind us for the others
+                    _log.exception("cannot take in that %s is %s", process.program, process.state)
+
+    def _digest_one(self, was: Process | None, process: Process, *, is_ours: bool) -> None:
+        name, number = agent_of_program(process.program) or ("", 0)
+        agent = self._store.agents.find(name)
+        if agent is None or agent.current != number:
+            return
+        release = self._store.releases.get(name, number)
+        if process.state in {State.EXITED, State.BACKOFF, State.FATAL}:
+            if was is not None and (was.state.is_alive or process.state is State.FATAL):
+                self._write_death(agent, release, process, is_ours=is_ours)
+        elif is_ours:
+            return
+        elif process.state is State.STOPPED and was is not None and was.state is not State.STOPPED:
+            self._write_stop(agent, release)
+        elif process.state is State.STARTING and agent.desired is Desired.STOPPED:
+            self._write_start(agent, release)
+
+    def _write_death(
+        self, agent: Agent, release: Release, process: Process, *, is_ours: bool
+    ) -> None:
+        lines = tail(self._state.stderr_log(release.program), EVIDENCE_LINES)
+        cause = self._runs.explain_death(release, agent.port or 0, lines)
+        sentence = f"{agent.name} died: {cause.text}"
+        if process.state is State.FATAL:
+            sentence = f"{sentence}; {process.message}"
+        self._store.events.add("process.died", agent.name, sentence)
+        if not is_ours:
+            self._store.agents.set_last_error(agent.name, sentence)
+
+    def _write_stop(self, agent: Agent, release: Release) -> None:
+        """Take an operator's stop for what it is: an intent, not a fault to be mended."""
+        if agent.desired is Desired.STOPPED or not self._supervisord.snapshot().is_running:
+            return
+        self._store.agents.set_desired(agent.name, Desired.STOPPED)
+        self._store.agents.set_last_error(agent.name, "")
+        self._store.leases.free(release.program)
+        self._store.events.add(
+            "agent.stopped", agent.name, f"{agent.name} was stopped through supervisord"
+        )
+
+    def _write_start(self, agent: Agent, release: Release) -> None:
+        self._store.agents.set_desired(agent.name, Desired.RUNNING)
+        if agent.port is not None and self._store.leases.of_program(release.program) is None:
+            self._store.leases.add(agent.port, agent.name, release.program)
+        self._supervisord.apply(release.program, self._runs.restart_policy(release))
+        self._store.events.add(
+            "agent.started", agent.name, f"{agent.name} was started through supervisord"
+        )
+
+    # Health ---------------------------------------------------------------------------------------
+
+    def _ask_around(self) -> None:
+        """Have every agent asked when its time has come."""
+        while not self._ended.wait(_TICK_SECONDS):
+            try:
+                for view in self._agents.views():
+                    if self._is_due(view):
+                        self._checking.add(view.agent.name)
+                        self._checks.submit(self._ask, view)
+            except Exception:  # noqa: BLE001 - the same
+                _log.exception("cannot ask around")
+
+    def _is_due(self, view: AgentView) -> bool:
+        if view.release is None or view.port is None or not self._runs.is_up(view.release):
+            return False
+        if view.agent.name in self._checking or self._locks.holder(view.agent.name) is not None:
+            return False
+        if view.reading is None:
+            return True
+        interval = self._runs.health_check(view.release).interval_seconds
+        if not view.reading.was_healthy:
+            interval = min(interval, _UNPROVEN_SECONDS)
+        return (now() - view.reading.checked_at).total_seconds() >= interval
+
+    def _ask(self, view: AgentView) -> None:
+        name = view.agent.name
+        try:
+            if view.release is None or view.process is None or view.port is None:
+                return
+            answer = self._runs.ask(view.release, view.port)
+            latest = self._processes.get(view.release.program)
+            if latest is None or latest.pid != view.process.pid or self._ended.is_set():
+                return  # the question was put to one process and answered by none or another
+            reading = self._readings.record(latest, answer, checked_at=now())
+            if answer.healthy:
+                if view.reading is None or view.reading.bad_answers or view.agent.last_error:
+                    self._write_recovery(view)
+            elif self._is_hopeless(view, latest, reading):
+                self._replace(view, latest, reading)
+        except Exception:  # noqa: BLE001 - nobody reads this thread's result
+            _log.exception("cannot ask %s how it is", name)
+        finally:
+            self._checking.discard(name)
+
+    def _write_recovery(self, view: AgentView) -> None:
+        self._store.agents.set_last_error(view.agent.name, "")
+        self._store.events.add("agent.healthy", view.agent.name, f"{view.agent.name} is healthy")
+
+    def _is_hopeless(self, view: AgentView, process: Process, reading: Reading) -> bool:
+        if view.release is None:
+            return False
+        question = self._runs.health_check(view.release)
+        if reading.was_healthy:
+            return reading.bad_answers >= question.failures
+        age = (now() - (process.started_at or now())).total_seconds()
+        return age > question.start_seconds
+
+    def _replace(self, view: AgentView, process: Process, reading: Reading) -> None:
+        """End an unhealthy process; its death is then treated as any other one is."""
+        if view.release is None or process.pid is None:
+            return
+        name = view.agent.name
+        is_first = reading.bad_answers == self._runs.health_check(view.release).failures
+        sentence = f"{name} is unhealthy: {reading.answer.detail}"
+        if not self._runs.restart_policy(view.release).enabled:
+            if is_first:
+                self._store.events.add("agent.unhealthy", name, sentence)
+                self._store.agents.set_last_error(name, sentence)
+            return
+        with self._locks.hold(name, f"end unhealthy {name}", timeout_seconds=_UNPROVEN_SECONDS):
+            self._store.events.add("agent.unhealthy", name, f"{sentence}; it is restarted")
+            self._store.agents.set_last_error(name, sentence)
+            self._runs.end(view.release, process.pid)

@@ -1,0 +1,42 @@
+"""The adapters of one server, made once by the composition root and shared by all sequences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deployer.agent_locks import AgentLocks
+from deployer.processes import ProcessTable
+from deployer.programs import Programs
+from deployer.readings import Readings
+from deployer.releases import ReleaseFiles
+from deployer.settings import Settings
+from deployer.state_dir import StateDir
+from deployer.store import Store
+from deployer.supervisord import Supervisord
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What sequences work with.
+
+    Attributes:
+        settings: The server's.
+        state: Where everything lies.
+        store: What is known.
+        files: Release directories and archives.
+        programs: Program configs and launch policies.
+        supervisord: The one that runs the agents.
+        processes: What it last said.
+        readings: What agents last answered.
+        locks: Who is at work on which agent.
+    """
+
+    settings: Settings
+    state: StateDir
+    store: Store
+    files: ReleaseFiles
+    programs: Programs
+    supervisord: Supervisord
+    processes: ProcessTable
+    readings: Readings = field(default_factory=Readings)
+    locks: AgentLocks = field(default_factory=AgentLocks)

@@ -1,0 +1,127 @@
+"""What supervisord last said about every process: fed by pushes, set right by full reads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import psutil
+
+from deployer.model import Process
+
+_SURE_SECONDS: Final = 0.25
+
+Observer = Callable[[Process | None, Process], None]
+
+
+class ProcessTable:
+    """The latest known process of each program.
+
+    Pushes arrive within milliseconds but may be lost; a full read is never wrong but costs an
+    XML-RPC call. So readers take what is in the table, and whoever waits has it read anew now and
+    then.
+    """
+
+    def __init__(self, read: Callable[[], Mapping[str, Process]]) -> None:
+        """Fill the table by read, one full read of supervisord's states."""
+        self._read = read
+        self._processes: dict[str, Process] = {}
+        self._changed = threading.Condition()
+        self._reading = threading.Lock()
+        self._pushed_meanwhile: dict[str, Process] | None = None
+        self._generation = 0
+        self._observers: list[Observer] = []
+
+    def observe(self, observer: Observer) -> None:
+        """Call observer with what was and what is at each change.
+
+        It is called before anybody who waits for the change goes on, and must return at once.
+        """
+        self._observers.append(observer)
+
+    @property
+    def generation(self) -> int:
+        """Count of changes so far."""
+        return self._generation
+
+    def get(self, program: str) -> Process | None:
+        """Tell what is known of a program; None when supervisord does not know it."""
+        return self._processes.get(program)
+
+    def all(self) -> dict[str, Process]:
+        """Tell what is known of all programs; the caller may keep the dictionary."""
+        with self._changed:
+            return dict(self._processes)
+
+    def receive(self, process: Process) -> None:
+        """Take a pushed state in."""
+        with self._changed:
+            if self._pushed_meanwhile is not None:
+                self._pushed_meanwhile[process.program] = process
+            self._replace({**self._processes, process.program: process})
+
+    def refresh(self) -> None:
+        """Read all states anew.
+
+        A push that arrives while the answer travels is newer than the answer, so it wins.
+
+        Raises:
+            SupervisordUnreachableError: No answer; the table stays as it was.
+        """
+        with self._reading:
+            with self._changed:
+                self._pushed_meanwhile = {}
+            try:
+                read = dict(self._read())
+            finally:
+                with self._changed:
+                    pushed, self._pushed_meanwhile = self._pushed_meanwhile, None
+            with self._changed:
+                self._replace({**read, **(pushed or {})})
+
+    def _replace(self, after: dict[str, Process]) -> None:
+        before, self._processes = self._processes, after
+        changes = [
+            (before.get(program), process)
+            for program, process in after.items()
+            if before.get(program) != process
+        ]
+        if changes or len(after) != len(before):
+            for was, process in changes:
+                for observer in self._observers:
+                    observer(was, process)
+            self._generation += 1
+            self._changed.notify_all()
+
+    def wait(
+        self, program: str, until: Callable[[Process | None], bool], *, timeout_seconds: float
+    ) -> bool:
+        """Wait until a program's process is as asked.
+
+        Args:
+            program: Which program.
+            until: Tells whether the process is as it should be.
+            timeout_seconds: The longest wait.
+
+        Returns:
+            False when the time was over first.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            with self._changed:
+                pause = min(_SURE_SECONDS, max(0.0, deadline - time.monotonic()))
+                if self._changed.wait_for(lambda: until(self._processes.get(program)), pause):
+                    return True
+            self.refresh()
+            if time.monotonic() >= deadline:
+                return until(self.get(program))
+
+
+def is_running(pid: int) -> bool:
+    """Tell from the kernel whether a process runs: one that only waits to be reaped does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

@@ -1,0 +1,94 @@
+"""What a new server process finds and sets right: half-done deployments, strays, desired agents."""
+
+from __future__ import annotations
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from deployer.agents import Agents
+from deployer.deployments import Deployments
+from deployer.errors import DeployerError
+from deployer.model import Agent, DeploymentStatus, Desired, agent_of_program
+from deployer.parts import Parts
+from deployer.releases import delete_tree
+from deployer.runs import Runs
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Recovery:
+    """Makes the world what the rows say, once, before the server takes new work.
+
+    One bad agent never keeps another from coming up: whatever fails for one is logged, shown as its
+    last error, and passed over.
+    """
+
+    def __init__(self, parts: Parts, runs: Runs, deployments: Deployments, agents: Agents) -> None:
+        """Work with the parts of one server."""
+        self._state = parts.state
+        self._store = parts.store
+        self._programs = parts.programs
+        self._supervisord = parts.supervisord
+        self._processes = parts.processes
+        self._runs = runs
+        self._deployments = deployments
+        self._agents = agents
+
+    def tidy(self) -> None:
+        """Undo what was half-done, and remove what belongs to nothing."""
+        for path in self._state.tmp.iterdir():
+            delete_tree(path)
+        self._processes.refresh()
+        for deployment in self._store.deployments.unfinished():
+            if deployment.status is DeploymentStatus.RUNNING:
+                self._deployments.abandon(deployment)
+        self._remove_stray_programs()
+        self._remove_stray_directories()
+
+    def bring_back(self) -> None:
+        """Start what should run and does not, twice as many at a time as there are cores."""
+        agents = self._store.agents.all()
+        with ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="boot") as pool:
+            list(pool.map(self._bring_back, agents))
+
+    def _bring_back(self, agent: Agent) -> None:
+        if agent.current is None:
+            return
+        try:
+            release = self._store.releases.get(agent.name, agent.current)
+            if not self._runs.is_up(release):
+                if agent.desired is Desired.RUNNING:
+                    self._agents.start(agent.name)
+            elif agent.desired is Desired.STOPPED:
+                self._agents.stop(agent.name)
+            else:
+                # The last server may have ended between a good answer and this call.
+                self._supervisord.apply(release.program, self._runs.restart_policy(release))
+        except DeployerError as error:
+            _log.warning("cannot bring %s back: %s", agent.name, error.detail)
+        except Exception:  # noqa: BLE001 - one bad agent must not keep the others down
+            _log.exception("cannot bring %s back", agent.name)
+
+    def _remove_stray_programs(self) -> None:
+        """Remove agents' programs whose release is gone, and leases of such."""
+        known = {release.program for release in self._store.releases.all()}
+        theirs = {program for program in self._processes.all() if agent_of_program(program)}
+        for program in sorted({*self._programs.names(), *theirs} - known):
+            try:
+                self._supervisord.kill(program)
+                self._processes.wait(
+                    program, lambda one: one is None or not one.state.is_alive, timeout_seconds=5
+                )
+                self._supervisord.remove(program)
+                self._programs.delete(program)
+            except DeployerError as error:
+                _log.warning("cannot remove the stray program %s: %s", program, error.detail)
+
+    def _remove_stray_directories(self) -> None:
+        known = {(release.agent, release.number) for release in self._store.releases.all()}
+        for path in self._state.agents.glob("*/releases/*"):
+            number = int(path.name) if path.name.isdecimal() else -1
+            if (path.parent.parent.name, number) not in known:
+                delete_tree(path)

@@ -1,0 +1,270 @@
+"""The composition root: all parts of one server, wired together and served by waitress."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+from waitress.server import create_server
+
+from deployer import __version__
+from deployer.agents import Agents
+from deployer.api.app import create_app
+from deployer.api.documents import Check
+from deployer.api.services import Services, Waiting
+from deployer.deployments import Deployments
+from deployer.environments import Environments, InstallerSettings
+from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefusedError
+from deployer.leftovers import end_leftovers
+from deployer.monitor import Monitor
+from deployer.parts import Parts
+from deployer.processes import ProcessTable
+from deployer.programs import Programs
+from deployer.recovery import Recovery
+from deployer.releases import ReleaseFiles
+from deployer.runs import Runs
+from deployer.settings import Settings
+from deployer.startup import (
+    become_supervisord,
+    make_token,
+    prepare,
+    write_configuration,
+)
+from deployer.state_dir import StateDir
+from deployer.store import Store, now
+from deployer.supervisord import Supervisord, connect
+from deployer.supervisord_confs import Credentials, read_credentials
+from deployer.worker import Worker
+
+_log: Final = logging.getLogger(__name__)
+
+THREADS: Final = 32
+_SUPERVISORD_SECONDS: Final = 30.0
+_PARENT_SECONDS: Final = 0.5
+_ABOVE_LIMIT_BYTES: Final = 1024 * 1024
+_SPOOL_BYTES: Final = 1024 * 1024
+
+
+def serve(settings: Settings) -> None:
+    """Prepare the state directory and become supervisord, or, beside a foreign one, the API.
+
+    Args:
+        settings: As resolved.
+
+    Raises:
+        ServeRefusedError: The server cannot start here; nothing was started.
+    """
+    state = prepare(settings)
+    if settings.supervisor.url is not None:
+        _say(f"ATOLL Deployment Server {__version__} on {_url(settings)}, state in {state.root}")
+        Server(settings).run()
+        return
+    for name, reason in write_configuration(state, settings):
+        _say(f"moved the damaged program config {name} to {state.quarantine}: {reason}")
+    _say(f"ATOLL Deployment Server {__version__} on {_url(settings)}")
+    _say(f"state in {state.root}; Ctrl-C stops it and every agent")
+    if settings.auth == "token":
+        _say(f"token in {state.token}")
+    become_supervisord(state)
+
+
+class Server:
+    """One API process."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Make every part; nothing runs before `run`."""
+        self._settings = settings
+        self._state = StateDir(settings.state_dir)
+        tempfile.tempdir = str(self._state.tmp)  # where waitress spools uploads
+        self._url, self._credentials = _way_to_supervisord(self._state, settings)
+        supervisord = _connect(self._url, self._credentials, settings)
+        parts = Parts(
+            settings=settings,
+            state=self._state,
+            store=Store(self._state.database),
+            files=ReleaseFiles(self._state),
+            programs=Programs(
+                self._state,
+                conf_d=settings.supervisor.conf_d,
+                log_bytes=settings.limits.log_bytes,
+                log_backups=settings.limits.log_backups,
+            ),
+            supervisord=supervisord,
+            processes=ProcessTable(supervisord.states),
+        )
+        runs = Runs(parts)
+        deployments = Deployments(parts, Environments(_installer_settings(settings)), runs)
+        agents = Agents(parts, runs)
+        self._parts = parts
+        self._worker = Worker(parts, deployments, agents)
+        self._monitor = Monitor(parts, runs, agents)
+        self._recovery = Recovery(parts, runs, deployments, agents)
+        self._recovered = threading.Event()
+        self._services = Services(
+            parts=parts,
+            agents=agents,
+            worker=self._worker,
+            waiting=Waiting(min(settings.limits.waiting_requests, THREADS // 2)),
+            token=make_token(self._state) if settings.auth == "token" else "",
+            started_at=now(),
+            checks=self._checks,
+        )
+
+    def run(self) -> None:
+        """Serve until SIGTERM or Ctrl-C."""
+        signal.signal(signal.SIGTERM, _end)
+        app = create_app(self._services, self._url, self._credentials)
+        listener = create_server(
+            app,
+            host=self._settings.host,
+            port=self._settings.api_port,
+            threads=THREADS,
+            ident="atoll-deployer",
+            max_request_body_size=self._settings.limits.upload_bytes + _ABOVE_LIMIT_BYTES,
+            inbuf_overflow=_SPOOL_BYTES,
+            asyncore_use_poll=True,
+            clear_untrusted_proxy_headers=True,
+        )
+        threading.Thread(target=self._recover, name="recovery", daemon=True).start()
+        if self._settings.supervisor.url is None:
+            threading.Thread(target=self._watch_parent, name="parent", daemon=True).start()
+        _log.info("serving on %s", _url(self._settings))
+        with contextlib.suppress(SystemExit, KeyboardInterrupt):
+            listener.run()
+        self._monitor.close()
+        self._worker.close()
+        self._parts.store.close()
+        # Threads that wait for an agent would keep the interpreter from ending for a minute; what
+        # they were at is journaled, and the next process goes on from there.
+        logging.shutdown()
+        os._exit(0)
+
+    def _recover(self) -> None:
+        """Set right what the last process left, and only then say that work is taken."""
+        try:
+            self._monitor.start()
+            self._recovery.tidy()
+            self._recovered.set()
+            self._worker.resume()
+            self._recovery.bring_back()
+        except Exception:  # noqa: BLE001 - the thread's end would be seen by nobody
+            _log.exception("cannot recover; /readyz stays at 503")
+
+    def _watch_parent(self) -> None:
+        """End with supervisord: alone, nobody would supervise the agents, or restart us."""
+        parent = os.getppid()
+        while os.getppid() == parent:
+            time.sleep(_PARENT_SECONDS)
+        _log.critical("supervisord is gone; ending what it left")
+        end_leftovers(self._state.root)
+        os._exit(1)
+
+    def _checks(self) -> list[Check]:
+        checks = [
+            Check(
+                name="recovery",
+                ok=self._recovered.is_set(),
+                detail="done" if self._recovered.is_set() else "under way",
+            )
+        ]
+        try:
+            self._parts.supervisord.ping()
+            checks.append(Check(name="supervisord", ok=True, detail="answers"))
+        except DeployerError as error:
+            checks.append(Check(name="supervisord", ok=False, detail=error.detail))
+        return checks
+
+
+def main() -> NoReturn:
+    """Run the API process, as supervisord starts it."""
+    parser = argparse.ArgumentParser(prog="deployer.server")
+    parser.add_argument("--state-dir", type=Path, required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        Server(Settings.read(StateDir(arguments.state_dir).settings)).run()
+    except DeployerError as error:
+        _log.critical("%s", error.detail)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _way_to_supervisord(state: StateDir, settings: Settings) -> tuple[str, Credentials]:
+    if settings.supervisor.url is not None:
+        return settings.supervisor.url, Credentials(
+            settings.supervisor.username or "", settings.supervisor.password or ""
+        )
+    return f"unix://{state.supervisor_socket}", read_credentials(state)
+
+
+def _connect(url: str, credentials: Credentials, settings: Settings) -> Supervisord:
+    """Connect to supervisord, by our plugin if it has loaded it, once it answers.
+
+    Raises:
+        ServeRefusedError: It does not answer in time.
+    """
+    deadline = time.monotonic() + _SUPERVISORD_SECONDS
+    while True:
+        supervisord = connect(url, credentials.username, credentials.password)
+        try:
+            supervisord.ping()
+        except SupervisordRefusedError:
+            if settings.supervisor.url is None:
+                raise
+            return connect(url, credentials.username, credentials.password, has_plugin=False)
+        except DeployerError as error:
+            if time.monotonic() > deadline:
+                raise ServeRefusedError(f"cannot serve: {error.detail}") from error
+            time.sleep(0.1)
+        else:
+            return supervisord
+
+
+def _installer_settings(settings: Settings) -> InstallerSettings:
+    state = StateDir(settings.state_dir)
+    return InstallerSettings(
+        cache_dir=settings.cache_dir or state.cache,
+        tmp=state.tmp,
+        installer=settings.installer,
+        index_url=settings.index_url,
+        extra_index_urls=settings.extra_index_urls,
+        find_links=settings.find_links,
+        exclude_newer=settings.exclude_newer,
+        lock_max_age_seconds=settings.lock_max_age_seconds,
+        install_seconds=settings.limits.install_seconds,
+        runtime_requirements=settings.runtime_requirements,
+        python_search=settings.python.search,
+        python_downloads=settings.python.downloads,
+    )
+
+
+def _url(settings: Settings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.api_port}"
+
+
+def _say(sentence: str) -> None:
+    sys.stdout.write(f"{sentence}\n")
+    sys.stdout.flush()
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    main()

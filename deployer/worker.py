@@ -1,0 +1,165 @@
+"""Runs queued deployments and acts in threads: several agents at once, one at a time for each."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from deployer.agents import Agents
+from deployer.deployments import Deployments, failure_of
+from deployer.errors import AgentBusyError, BadRequestError, ReleaseInUseError
+from deployer.model import Deployment, DeploymentStatus, Release, Strategy
+from deployer.parts import Parts
+from deployer.statuses import AgentView
+from deployer.store import Request
+
+Result = TypeVar("Result")
+
+_LOCK_SECONDS: Final = 600.0
+_ACTS_AT_ONCE: Final = 32
+
+
+class Worker:
+    """The threads in which agents are deployed, started and stopped."""
+
+    def __init__(self, parts: Parts, deployments: Deployments, agents: Agents) -> None:
+        """Begin with nothing to do."""
+        self._store = parts.store
+        self._locks = parts.locks
+        self._deployments = deployments
+        self._agents = agents
+        self._guard = threading.Lock()
+        self._draining: set[str] = set()
+        self._canceled: set[str] = set()
+        self._deployers = ThreadPoolExecutor(
+            max_workers=max(4, 2 * (os.cpu_count() or 1)), thread_name_prefix="deployment"
+        )
+        self._actors = ThreadPoolExecutor(_ACTS_AT_ONCE, thread_name_prefix="act")
+
+    def deploy(self, request: Request) -> Deployment | Future[AgentView]:
+        """Make a package live, with as little as that takes.
+
+        Returns:
+            When this very package is current already, the agent as it will be once it is started,
+            or as it is if it serves or is not to be started; else a queued deployment.
+        """
+        release = self._store.releases.current_of_package(request.package.sha256)
+        if release is None or request.force:
+            return self.submit(request)
+        if request.start:
+            return self.act(lambda: self._agents.start(release.agent))
+        return self.act(lambda: self._agents.view(release.agent))
+
+    def submit(self, request: Request) -> Deployment:
+        """Queue a deployment, or join the one that waits or runs for the very same."""
+        deployment = self._store.deployments.submit(request)
+        self._drain_soon(deployment.agent)
+        return deployment
+
+    def submit_rollback(self, agent: str, to: int | None) -> Deployment:
+        """Queue a deployment of a release that is there already.
+
+        Args:
+            agent: Whose.
+            to: The number of the release; None: the one before the current.
+
+        Raises:
+            AgentUnknownError: There is no such agent.
+            ReleaseUnknownError: There is no such release.
+            ReleaseInUseError: It is the current one.
+            BadRequestError: There is none to go back to.
+        """
+        row = self._store.agents.get(agent)
+        number = row.previous if to is None else to
+        if number is None:
+            raise BadRequestError(
+                f"cannot roll {agent} back: there is no release before the current one",
+                cause="no release to go back to",
+                hint="deploy a package, or name a release with `to`",
+            )
+        release = self._store.releases.get(agent, number)
+        if number == row.current:
+            raise ReleaseInUseError(
+                f"cannot roll {agent} back to release {number}: it is the current one",
+                cause=f"release {number} is current",
+                hint="restart the agent, or name another release",
+            )
+        return self.submit(self._again(release))
+
+    def delete_release(self, agent: str, number: int) -> None:
+        """Delete a release that nobody needs.
+
+        Raises:
+            AgentUnknownError: There is no such agent.
+            ReleaseUnknownError: There is no such release.
+            ReleaseInUseError: It is the current one, or the one to go back to.
+            AgentBusyError: Somebody is at work on the agent.
+        """
+        with self._locks.hold(agent, f"delete release {number} of {agent}", timeout_seconds=10):
+            self._deployments.delete_release(agent, number)
+
+    def cancel(self, deployment_id: str) -> Deployment:
+        """Ask a deployment to end before it is activated; one that is over stays as it is.
+
+        Raises:
+            DeploymentUnknownError: There is none of this id.
+        """
+        with self._guard:
+            deployment = self._store.deployments.get(deployment_id)
+            if deployment.status is DeploymentStatus.QUEUED:
+                self._store.deployments.end(deployment, DeploymentStatus.CANCELED)
+            elif not deployment.status.is_over:
+                self._canceled.add(deployment_id)
+        return self._store.deployments.get(deployment_id)
+
+    def act(self, act: Callable[[], Result]) -> Future[Result]:
+        """Do something with an agent in a thread; the caller waits as long as it likes."""
+        return self._actors.submit(act)
+
+    def resume(self) -> None:
+        """Go on with what was queued when the server ended."""
+        for deployment in self._store.deployments.unfinished():
+            self._drain_soon(deployment.agent)
+
+    def close(self) -> None:
+        """Begin nothing new; what runs is not waited for."""
+        self._deployers.shutdown(wait=False, cancel_futures=True)
+        self._actors.shutdown(wait=False, cancel_futures=True)
+
+    def _again(self, release: Release) -> Request:
+        package = self._store.packages.get(release.sha256)
+        return Request(package=package, strategy=Strategy.REPLACE, release=release.number)
+
+    def _drain_soon(self, agent: str) -> None:
+        with self._guard:
+            if agent not in self._draining:
+                self._draining.add(agent)
+                self._deployers.submit(self._drain, agent)
+
+    def _drain(self, agent: str) -> None:
+        """Carry out what is queued for one agent, the oldest first."""
+        while (deployment := self._next(agent)) is not None:
+            self._carry_out(deployment)
+
+    def _next(self, agent: str) -> Deployment | None:
+        with self._guard:
+            for deployment in self._store.deployments.unfinished():
+                if deployment.agent == agent and deployment.status is DeploymentStatus.QUEUED:
+                    return deployment
+            # Under the guard: whoever queues another one from here on finds nobody draining.
+            self._draining.discard(agent)
+            return None
+
+    def _carry_out(self, deployment: Deployment) -> None:
+        try:
+            with self._locks.hold(
+                deployment.agent, f"deployment {deployment.id}", timeout_seconds=_LOCK_SECONDS
+            ):
+                self._deployments.run(deployment, canceled=lambda: deployment.id in self._canceled)
+        except AgentBusyError as error:
+            self._store.deployments.end(deployment, DeploymentStatus.FAILED, failure_of(error))
+        finally:
+            self._canceled.discard(deployment.id)

@@ -1,0 +1,53 @@
+"""Fixtures for all tests: real servers, shared where a test leaves them as it found them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployer.errors import AgentUnknownError
+from tests.servers import RunningServer, running_server
+
+
+@pytest.fixture(scope="session")
+def installer_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that all servers of a test run share, so that each wheel is fetched once."""
+    return tmp_path_factory.mktemp("installer-cache")
+
+
+@pytest.fixture(scope="session")
+def shared_server(
+    tmp_path_factory: pytest.TempPathFactory, installer_cache: Path
+) -> Iterator[RunningServer]:
+    """One server for all tests that neither stop nor break it."""
+    with running_server(tmp_path_factory.mktemp("s") / "state", cache_dir=installer_cache) as it:
+        yield it
+
+
+@pytest.fixture
+def server(shared_server: RunningServer) -> Iterator[RunningServer]:
+    """The shared server; agents that a test leaves there are removed."""
+    yield shared_server
+    client = shared_server.client
+    for agent in client.agents():
+        try:
+            client.remove(agent.name)
+        except AgentUnknownError:
+            continue
+
+
+@pytest.fixture
+def make_server(tmp_path: Path, installer_cache: Path) -> Iterator[Callable[..., RunningServer]]:
+    """A maker of servers that a test may stop, kill and break; all end with the test."""
+    with ExitStack() as servers:
+
+        def make(name: str = "state", **settings: Any) -> RunningServer:
+            return servers.enter_context(
+                running_server(tmp_path / name, cache_dir=installer_cache, **settings)
+            )
+
+        yield make

@@ -1,0 +1,185 @@
+"""A real server for tests: `serve` as a user starts it, on free ports and its own directory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import requests
+
+from deployer.client import Client
+from deployer.leftovers import find_leftovers
+from deployer.state_dir import StateDir
+
+AGENT_PORTS = 20
+_START_SECONDS = 30
+_STOP_SECONDS = 40
+
+
+def free_ports(count: int) -> int:
+    """Find the first of so many free ports in a row, below the ephemeral range."""
+    for first in range(12000 + os.getpid() % 400 * 40, 32000 - count, count):
+        with contextlib.ExitStack() as sockets:
+            try:
+                for port in range(first, first + count):
+                    probe = sockets.enter_context(socket.socket())
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise AssertionError(f"no {count} free ports in a row")
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20.0, what: str = "") -> Any:
+    """Wait for a condition and give what it gave."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so after {seconds} s: {what or condition}")
+        time.sleep(0.02)
+    return result
+
+
+class RunningServer:
+    """A server started by the command line, with its own supervisord.
+
+    Attributes:
+        state: Its state directory.
+        port: Of its API.
+        base_port: The first of its agents' ports.
+        settings: What its configuration file says beside these.
+    """
+
+    def __init__(self, root: Path, *, cache_dir: Path | None = None, **settings: Any) -> None:
+        """Choose ports; nothing runs before `start`."""
+        root.mkdir(parents=True, exist_ok=True)
+        self.state = StateDir(root.resolve())
+        first = free_ports(AGENT_PORTS + 1)
+        self.port, self.base_port = first, first + 1
+        self.settings = {
+            "api_port": self.port,
+            "agent_base_port": self.base_port,
+            "max_agents": AGENT_PORTS,
+            **({"cache_dir": str(cache_dir)} if cache_dir else {}),
+            **settings,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self.output = root.with_name(f"{root.name}.out")
+
+    @property
+    def url(self) -> str:
+        """The address of its API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def token(self) -> str:
+        """Its token; empty when it asks for none."""
+        return "" if self.settings.get("auth") == "none" else self.state.token.read_text().strip()
+
+    @property
+    def client(self) -> Client:
+        """A client that knows the token."""
+        return Client(self.url, self.token or None)
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Send a request with the token."""
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers.update(options.pop("headers", {}))
+        return requests.request(
+            method, f"{self.url}{path}", headers=headers, timeout=130, **options
+        )
+
+    def start(self) -> Self:
+        """Start it and wait until it is ready."""
+        self.launch()
+        wait_until(self.is_ready, _START_SECONDS, f"ready: {self.describe()}")
+        return self
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start it without waiting for anything."""
+        config = self.state.root.with_name(f"{self.state.root.name}.json")
+        config.write_text(json.dumps({"deployment_server": self.settings}))
+        command = [sys.executable, "-m", "deployer.cli", "serve", "--config", str(config)]
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*command, "--state-dir", str(self.state.root)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        return self.process
+
+    def is_ready(self) -> bool:
+        """Ask whether it takes work."""
+        if self.process is not None and self.process.poll() is not None:
+            raise AssertionError(f"serve ended: {self.describe()}")
+        with contextlib.suppress(requests.ConnectionError):
+            return requests.get(f"{self.url}/readyz", timeout=10).status_code == 200
+        return False
+
+    def stop(self) -> int:
+        """End it as an operator does; give its exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(_STOP_SECONDS)
+
+    def end(self) -> None:
+        """End it in any case, and fail if anything of it stays."""
+        if self.process is not None and self.process.poll() is None:
+            try:
+                self.stop()
+            finally:
+                self.process.kill()
+                self.process.wait(10)
+        leaked = wait_gone(self.state.root)
+        for process in leaked:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        assert not leaked, f"left running: {leaked}"
+
+    def api_pid(self) -> int:
+        """Find the API's process."""
+        assert self.process is not None
+        for child in psutil.Process(self.process.pid).children():
+            if "deployer.server" in child.cmdline():
+                return child.pid
+        raise AssertionError("the API does not run")
+
+    def describe(self) -> str:
+        """Give what it printed and logged, for a failed assertion."""
+        texts = [self.output.read_text() if self.output.exists() else ""]
+        with contextlib.suppress(OSError):
+            texts.append((self.state.logs / "deployer.log").read_text()[-4000:])
+        return "\n".join(texts)
+
+
+def wait_gone(root: Path, seconds: float = 5.0) -> list[psutil.Process]:
+    """Wait until no process of a state directory lives; give those that stay."""
+    deadline = time.monotonic() + seconds
+    while (left := find_leftovers(root)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+@contextlib.contextmanager
+def running_server(
+    root: Path, *, cache_dir: Path | None = None, **settings: Any
+) -> Iterator[RunningServer]:
+    """Run a server while the block runs, and make sure that nothing of it stays."""
+    server = RunningServer(root, cache_dir=cache_dir, **settings)
+    try:
+        yield server.start()
+    finally:
+        server.end()
