@@ -1,0 +1,383 @@
+"""The command line and the client with a real server, real uv and real agents."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from deployer.client import Client, Step, deployment_of
+from deployer.errors import AgentUnknownError, DeployerError
+from tests.package_zips import zip_package
+
+READY_SECONDS = 30.0
+COMMAND_SECONDS = 90.0
+
+
+def free_ports(count: int) -> int:
+    """Find the first of so many neighbouring ports that are free now."""
+    for first in range(20000 + os.getpid() % 5000, 60000, count):
+        if all(_is_free(port) for port in range(first, first + count)):
+            return first
+    raise AssertionError("no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as asking:
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            asking.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "deployer.cli", *map(str, arguments)]
+
+
+@dataclass
+class Serving:
+    """A server, and the way to run commands against it."""
+
+    state: Path
+    url: str
+
+    @property
+    def token(self) -> str:
+        return (self.state / "token").read_text().strip()
+
+    def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command(*arguments), "--state-dir", str(self.state)],
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+
+    def ok(self, *arguments: object) -> str:
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+    def json(self, *arguments: object) -> dict[str, object]:
+        return dict(json.loads(self.ok(*arguments, "--json")))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Serving]:
+    """One server for all tests of this file; each test has agents of its own."""
+    # Not below tmp_path, whose name may be too long for a socket's.
+    with tempfile.TemporaryDirectory(prefix="atoll-cli-") as folder:
+        Path(folder).chmod(0o711)
+        state, port = Path(folder, "state"), free_ports(11)
+        options = ("--state-dir", state, "--api-port", port, "--agent-base-port", port + 1)
+        with Path(folder, "serve.log").open("wb+") as log:
+            child = subprocess.Popen(
+                command("serve", *options, "--max-agents", 10),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            try:
+                _wait_until_ready(child, f"http://127.0.0.1:{port}/readyz", Path(log.name))
+                yield Serving(state, f"http://127.0.0.1:{port}")
+            finally:
+                child.send_signal(signal.SIGINT)
+                assert child.wait(timeout=60) == 0
+
+
+def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and child.poll() is None:
+        try:
+            if requests.get(url, timeout=5).ok:
+                return
+        except requests.RequestException:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture
+def package(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A package whose agent is named after the test."""
+    file = tmp_path / "package.zip"
+    file.write_bytes(zip_package("stdlib_agent", name=agent_name(request)))
+    return file
+
+
+@pytest.fixture
+def agent(server: Serving, package: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of an agent that runs."""
+    server.ok("push", package)
+    yield agent_name(request)
+    server.run("remove", agent_name(request))
+
+
+def agent_name(request: pytest.FixtureRequest) -> str:
+    return str(request.node.name).removeprefix("test_")[:40].replace("_", "-").rstrip("-")
+
+
+@pytest.fixture
+def client(server: Serving) -> Iterator[Client]:
+    with Client(server.url, server.token) as client:
+        yield client
+
+
+def test_push_shows_each_step_and_ends_with_an_address_that_answers(
+    server: Serving, package: Path
+) -> None:
+    lines = server.ok("push", package).splitlines()
+    steps = [line.split()[0] for line in lines if " done " in line]
+    assert steps[0] == "upload"
+    assert len(steps) > 4
+    said = next(line for line in lines if " is running at http://" in line)
+    url = said.split(" at ")[1].split()[0]
+    assert requests.get(f"{url}/health", timeout=5).json() == {"status": "healthy"}
+    server.ok("remove", said.split()[0])
+
+
+def test_pushing_what_runs_already_says_so_and_deploys_nothing(
+    server: Serving, package: Path, agent: str
+) -> None:
+    said = server.ok("push", package)
+    assert "installed already" in said
+    assert len(server.json("releases", agent)["releases"]) == 1  # type: ignore[arg-type]  # a list
+
+
+def test_a_stopped_agent_is_only_started_by_a_push_of_its_package(
+    server: Serving, package: Path, agent: str
+) -> None:
+    server.ok("stop", agent)
+    assert "is running at" in server.ok("push", package)
+
+
+def test_a_package_can_be_installed_without_a_start(
+    server: Serving, package: Path, request: pytest.FixtureRequest
+) -> None:
+    name = agent_name(request)
+    assert f"atoll-deployer start {name}" in server.ok("push", "--no-start", package)
+    assert server.json("status", name)["pid"] is None
+    server.ok("remove", name)
+
+
+def test_an_agent_that_dies_at_its_start_ends_push_with_the_cause(
+    server: Serving, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(zip_package("missing_module"))
+    done = server.run("push", broken)
+    assert done.returncode == 1
+    first, *others = done.stderr.splitlines()
+    assert first.startswith("cannot ")
+    assert "seaweed_that_nobody_installed" in done.stderr
+    assert any(line.startswith("  | ") for line in others)
+    assert any(line.startswith("hint: ") for line in others)
+
+
+def test_every_problem_of_a_package_that_is_refused_is_listed(
+    server: Serving, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.zip"
+    manifest = '[agent]\nname = "../x"\n[deployment]\nport = -1\n'
+    extra = {"agent.toml": manifest, "requirements.txt": "-r other.txt\n"}
+    file.write_bytes(zip_package("stdlib_agent", extra_files=extra))
+    done = server.run("push", file)
+    assert done.returncode == 1
+    for place in ("agent.name", "deployment.port", "requirements.txt:1"):
+        assert place in done.stderr
+
+
+def test_list_shows_the_agent_to_people_and_machines(server: Serving, agent: str) -> None:
+    titles, *rows = server.ok("list").splitlines()
+    assert titles.split()[:2] == ["NAME", "STATUS"]
+    assert any(row.split()[:2] == [agent, "running"] for row in rows)
+    found = server.json("list")["agents"]
+    assert [each["name"] for each in found] == [agent]  # type: ignore[attr-defined]  # a list
+
+
+def test_status_tells_where_the_agent_is(server: Serving, agent: str, client: Client) -> None:
+    known = client.agent(agent)
+    pairs = dict(line.split(maxsplit=1) for line in server.ok("status", agent).splitlines())
+    assert (pairs["status"], pairs["url"], pairs["pid"]) == ("running", known.url, str(known.pid))
+
+
+def test_stop_start_and_restart_do_as_they_say(server: Serving, agent: str, client: Client) -> None:
+    first = client.agent(agent).pid
+    assert f"{agent} is stopped" in server.ok("stop", agent)
+    assert f"{agent} is running at http://" in server.ok("start", agent)
+    second = client.agent(agent).pid
+    assert f"{agent} is running at http://" in server.ok("restart", agent)
+    assert len({first, second, client.agent(agent).pid}) == 3
+
+
+def test_kill_ends_the_process(server: Serving, agent: str, client: Client) -> None:
+    before = client.agent(agent).pid
+    server.ok("kill", agent)
+    assert client.agent(agent).pid != before
+
+
+def test_wait_ends_with_the_status_that_was_waited_for(server: Serving, agent: str) -> None:
+    assert f"{agent} is running" in server.ok("wait", agent)
+
+
+def test_wait_fails_when_the_status_does_not_come(server: Serving, agent: str) -> None:
+    done = server.run("wait", agent, "--status", "stopped", "--timeout", "1")
+    assert done.returncode == 1
+    assert "running" in done.stderr
+
+
+def test_rollback_puts_the_release_before_live_again(
+    server: Serving, agent: str, tmp_path: Path, client: Client
+) -> None:
+    newer = tmp_path / "newer.zip"
+    newer.write_bytes(zip_package("stdlib_agent", name=agent, version="2.0.0"))
+    server.ok("push", newer)
+    assert client.agent(agent).version == "2.0.0"
+    assert "is running at" in server.ok("rollback", agent)
+    assert client.agent(agent).version == "1.0.0"
+    places = [line.split()[2] for line in server.ok("releases", agent).splitlines()[1:]]
+    assert "current" in places
+
+
+def test_logs_print_what_the_agent_said(server: Serving, client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "a.zip"
+    file.write_bytes(
+        zip_package("stdlib_agent", name="talks", replace={"serving.serve(answer)": TALK})
+    )
+    server.ok("push", file)
+    try:
+        assert "one\ntwo\n" in server.ok("logs", "talks")
+        assert server.ok("logs", "talks", "--tail", "1") == "two\n"
+        following = client.follow_logs("talks", tail=2)
+        assert [next(following), next(following)] == ["one", "two"]
+    finally:
+        server.ok("remove", "talks")
+
+
+TALK = 'print("one\\ntwo", flush=True)\nserving.serve(answer)'
+
+
+def test_ctrl_c_ends_following_a_log_without_a_word(server: Serving, agent: str) -> None:
+    child = subprocess.Popen(
+        [*command("logs", agent, "-f"), "--state-dir", str(server.state)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        time.sleep(1.0)  # nothing is printed that could be waited for
+        child.send_signal(signal.SIGINT)
+        _, told = child.communicate(timeout=10)
+    assert child.returncode == 130
+    assert told.strip() == ""
+
+
+def test_why_says_of_a_good_agent_that_nothing_is_wrong(server: Serving, agent: str) -> None:
+    assert "nothing is known to be wrong" in server.ok("why", agent)
+
+
+def test_ports_and_events_tell_of_the_agent(server: Serving, agent: str, client: Client) -> None:
+    assert f"{client.agent(agent).port}  {agent}" in server.ok("ports")
+    assert f"  {agent}  " in server.ok("events", "--agent", agent)
+
+
+def test_a_removed_agent_is_unknown(server: Serving, agent: str, client: Client) -> None:
+    server.ok("remove", agent)
+    with pytest.raises(AgentUnknownError):
+        client.agent(agent)
+    assert server.run("status", agent).returncode == 1
+
+
+def test_a_wrong_token_is_refused_with_4(server: Serving) -> None:
+    done = server.run("list", "--token", "wrong")
+    assert done.returncode == 4
+    assert done.stderr.startswith("cannot ")
+
+
+def test_a_terminal_is_shown_marks_and_no_escape_codes_of_agents(
+    server: Serving, package: Path, agent: str
+) -> None:
+    text = at_a_terminal(command("push", package, "--force", "--state-dir", server.state))
+    assert "✓" in text
+    assert f"{agent} release 2 is running at" in text
+
+
+def at_a_terminal(argv: list[str]) -> str:
+    """Run a command on a pseudo-terminal and give all that it showed."""
+    ours, theirs = pty.openpty()
+    environ = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "NO_COLOR": "1"}
+    child = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    except OSError:
+        pass  # how Linux says that the other end was closed
+    finally:
+        os.close(ours)
+    assert child.wait(timeout=COMMAND_SECONDS) == 0, shown.decode()
+    return shown.decode()
+
+
+def test_a_server_does_not_start_on_a_taken_port(server: Serving, tmp_path: Path) -> None:
+    port = server.url.rpartition(":")[2]
+    base = free_ports(10)
+    options = ("--state-dir", tmp_path / "s", "--api-port", port, "--agent-base-port", base)
+    done = subprocess.run(
+        command("serve", *options, "--max-agents", 10),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert port in done.stderr
+
+
+# The client, where the command line does not reach ------------------------------------------------
+
+
+def test_the_client_tells_of_the_server(client: Client) -> None:
+    assert client.health().status == "healthy"
+    assert client.server()["max_agents"] == 10
+
+
+def test_the_client_deploys_bytes_and_tells_each_step(
+    client: Client, request: pytest.FixtureRequest
+) -> None:
+    name, told = agent_name(request), list[Step]()
+    package = zip_package("stdlib_agent", name=name)
+    deployed = client.deploy(package, on_progress=told.append)
+    assert deployed.connection is not None
+    assert deployed.deployment is not None
+    assert client.has_package(deployed.deployment.sha256)
+    ended = [each.name for each in told if each.outcome == "done"]
+    assert ended == ["upload", *(each.name for each in deployed.deployment.steps)]
+    assert client.deployments(agent=name)[0].id == deployed.deployment.id
+    client.remove(name)
+
+
+def test_a_deployment_that_failed_is_attached_to_its_error(client: Client) -> None:
+    with pytest.raises(DeployerError) as caught:
+        client.deploy(zip_package("missing_module", name="failed-one"))
+    deployment = deployment_of(caught.value)
+    assert deployment is not None
+    assert deployment.agent == "failed-one"
+    assert deployment.steps[-1].outcome == "failed"
+    assert caught.value.evidence

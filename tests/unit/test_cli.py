@@ -1,0 +1,289 @@
+"""The command line without a server: what it finds, what it says, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import zipfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from deployer import settings, state_dir
+from deployer.cli import failures, main
+from deployer.cli.connections import DEFAULT_URL, Address, find_server
+from deployer.cli.progress import StepLines
+from deployer.cli.terminals import Terminal, age, printable
+from deployer.client import Step
+from deployer.errors import (
+    AuthenticationRequiredError,
+    DeployerError,
+    ForbiddenError,
+    PackageInvalidError,
+    Problem,
+    ServeRefusedError,
+    ServerUnreachableError,
+    SettingsInvalidError,
+    StartError,
+)
+
+MANIFEST = '[agent]\nname = "greeter"\nversion = "1.0"\n'
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(each) for each in arguments])
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [each for each in os.environ if each.startswith("ATOLL_DEPLOYER_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state directory as `serve` leaves it, with nobody on its port."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "settings.json").write_text(json.dumps({"host": "127.0.0.1", "api_port": 1}))
+    (folder / "token").write_text("t0ken\n")
+    return folder
+
+
+# The server --------------------------------------------------------------------------------------
+
+
+def test_the_local_server_is_found_in_its_state_directory(state: Path) -> None:
+    assert find_server(None, None, state) == Address("http://127.0.0.1:1", "t0ken")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1"), ("box", "http://box:1")],
+)
+def test_an_address_to_bind_becomes_one_to_connect_to(state: Path, host: str, url: str) -> None:
+    (state / "settings.json").write_text(json.dumps({"host": host, "api_port": 1}))
+    assert find_server(None, None, state).url == url
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": "x"}', '{"host": 1, "api_port": "x"}'])
+def test_a_state_directory_without_sound_settings_means_the_default(state: Path, text: str) -> None:
+    (state / "settings.json").write_text(text)
+    assert find_server(None, None, state).url == DEFAULT_URL
+
+
+def test_no_state_directory_means_the_default_without_a_token(tmp_path: Path) -> None:
+    assert find_server(None, None, tmp_path / "none") == Address(DEFAULT_URL, None)
+
+
+def test_a_named_token_beats_the_one_in_the_state_directory(state: Path) -> None:
+    assert find_server(None, "other", state).token == "other"
+
+
+def test_the_local_token_is_not_sent_to_another_server(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployer.cli.connections.default_state_dir", lambda: state)
+    assert find_server("http://127.0.0.1:2", None, None).token is None
+    assert find_server("http://127.0.0.1:1/", None, None).token == "t0ken"
+
+
+def test_the_local_token_is_sent_where_both_are_named(state: Path) -> None:
+    assert find_server("https://proxy.example", None, state).token == "t0ken"
+
+
+def test_a_token_does_not_show_where_an_address_is_printed(state: Path) -> None:
+    assert "t0ken" not in repr(find_server(None, None, state))
+
+
+def test_client_and_server_mean_the_same_default_directory() -> None:
+    assert state_dir.default_state_dir() == settings.default_state_dir()
+
+
+# How commands end --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DeployerError("x"), 1),
+        (PackageInvalidError("x"), 1),
+        (SettingsInvalidError("x"), 2),
+        (ServeRefusedError("x"), 2),
+        (ServerUnreachableError("x"), 3),
+        (AuthenticationRequiredError("x"), 4),
+        (ForbiddenError("x"), 4),
+    ],
+)
+def test_an_exit_code_tells_what_kind_of_error_it_was(error: DeployerError, code: int) -> None:
+    assert failures.exit_code(error) == code
+
+
+def test_a_server_that_is_not_there_ends_with_3_and_a_hint(state: Path) -> None:
+    result = run("list", "--state-dir", state)
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[0] == (
+        "cannot reach the server at http://127.0.0.1:1: connection refused"
+    )
+    assert result.stderr.splitlines()[1].startswith("hint: ")
+
+
+def test_an_error_is_a_document_for_machines(state: Path) -> None:
+    result = run("list", "--json", "--state-dir", state)
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["code"] == "server-unreachable"
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["nosuch"], ["status"], ["push", "/no/such.zip"]])
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_an_error_reads_cause_then_evidence_then_hint() -> None:
+    error = StartError(
+        "cannot start greeter: it died",
+        cause="ModuleNotFoundError: x",
+        evidence=["Traceback:", "  boom"],
+        hint="add x to requirements.txt",
+    )
+    assert list(failures.lines(error)) == [
+        "cannot start greeter: it died",
+        "cause: ModuleNotFoundError: x",
+        "  | Traceback:",
+        "  |   boom",
+        "hint: add x to requirements.txt",
+    ]
+
+
+def test_a_cause_that_the_sentence_holds_already_is_not_said_twice() -> None:
+    error = StartError("cannot start greeter: no free port", cause="no free port")
+    assert list(failures.lines(error)) == ["cannot start greeter: no free port"]
+
+
+def test_every_problem_is_listed() -> None:
+    problems = [Problem("a", "x"), Problem("b", "y")]
+    error = PackageInvalidError("cannot take it: a: x (and 1 more)", problems=problems)
+    assert list(failures.lines(error))[1:] == ["  - a: x", "  - b: y"]
+
+
+def test_all_that_is_wrong_with_the_settings_is_listed_and_ends_with_2(tmp_path: Path) -> None:
+    pytest.importorskip("deployer.server")
+    result = run("serve", "--state-dir", tmp_path, "--api-port", "x", "--auth", "maybe")
+    assert result.exit_code == 2
+    assert "--api-port" in result.stderr
+    assert "--auth" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+# What commands print -----------------------------------------------------------------------------
+
+
+def test_what_an_agent_wrote_cannot_steer_a_terminal() -> None:
+    assert printable("a\x1b[2J\r\x07\tb é") == "a\\x1b[2J\\r\\x07\tb é"
+
+
+def test_a_table_is_plain_text_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().table(("NAME", "PORT"), [("greeter", 8100), ("x", None)])
+    assert capsys.readouterr().out == "NAME     PORT\ngreeter  8100\nx        -\n"
+
+
+def test_pairs_without_a_value_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().pairs({"name": "greeter", "pid": None, "restarts": 0, "error": ""})
+    assert capsys.readouterr().out == "name      greeter\nrestarts  0\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59, "59 s"), (61, "1 min"), (7300, "2 h"), (90000, "1 d")]
+)
+def test_an_age_is_told_in_its_largest_unit(seconds: int, text: str) -> None:
+    assert age(datetime.now(UTC) - timedelta(seconds=seconds, milliseconds=10)) == text
+
+
+def test_a_step_is_a_line_once_it_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    with StepLines(Terminal()) as tell:
+        tell(Step(name="install"))
+        tell(Step(name="install", outcome="done", duration_seconds=1.25, message="3 packages"))
+    assert capsys.readouterr().out == "install      done        1.2 s  3 packages\n"
+
+
+def test_machines_are_told_no_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    with StepLines(Terminal(as_json=True)) as tell:
+        tell(Step(name="install", outcome="done"))
+    assert capsys.readouterr().out == ""
+
+
+def test_help_comes_without_what_is_slow_to_import() -> None:
+    code = (
+        "import sys, deployer.cli\n"
+        "print({'requests', 'rich', 'pydantic', 'falcon', 'supervisor'} & set(sys.modules))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "set()"
+
+
+# check -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    folder = tmp_path / "greeter"
+    folder.mkdir()
+    (folder / "agent.toml").write_text(MANIFEST)
+    (folder / "main.py").write_text("print()\n")
+    (folder / "requirements.txt").write_text("waitress>=3\n")
+    return folder
+
+
+def test_a_sound_directory_passes(package: Path) -> None:
+    result = run("check", "--json", package)
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert found["checked"] == str(package)
+    assert (found["name"], found["starts"], found["requirements"]) == (
+        "greeter",
+        "script main.py",
+        1,
+    )
+
+
+def test_a_sound_zip_passes(package: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for file in package.iterdir():
+            archive.write(file, file.name)
+    assert run("check", tmp_path / "a.zip").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["agent.toml", "requirements.txt"])
+def test_a_file_of_a_package_is_checked_by_itself(package: Path, name: str) -> None:
+    assert run("check", package / name).exit_code == 0
+
+
+def test_every_problem_of_a_package_is_told_at_once(package: Path) -> None:
+    (package / "agent.toml").write_text('[agent]\nname = "../x"\nversion = 5\n')
+    (package / "requirements.txt").write_text("-r other.txt\n")
+    result = run("check", package)
+    assert result.exit_code == 1
+    for place in ("agent.name", "agent.version", "requirements.txt:1"):
+        assert place in result.stderr
+
+
+def test_a_package_for_atolls_own_runner_passes_only_with_one(package: Path) -> None:
+    (package / "main.py").unlink()
+    assert run("check", package).exit_code == 1
+    assert run("check", "--runtime", package).exit_code == 0
+
+
+def test_what_is_no_zip_is_told_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "a.zip"
+    file.write_text("hello")
+    file.chmod(stat.S_IRUSR)
+    result = run("check", file)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("cannot ")
