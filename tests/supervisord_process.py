@@ -128,18 +128,16 @@ class SupervisordProcess:
 
     def end(self) -> None:
         """Ask it to stop, insist, and kill what it leaves behind."""
-        children: list[psutil.Process] = []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(self.pid).children(recursive=True)
         if self.process.poll() is None and self.has_plugin:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=15)
         self.process.kill()  # a stock one would stop its programs one after another
         self.process.wait(timeout=5)
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+        for pid in psutil.pids():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getsid(pid) == self.pid:  # nobody of its session outlives it
+                    os.kill(pid, signal.SIGKILL)
 
     def ctl(self, *arguments: str) -> str:
         """Run supervisorctl, as an operator would, and give what it prints."""

@@ -25,6 +25,9 @@ from deployer.environments import (
     InstallerSettings,
     compile_bytecode,
 )
+from deployer.environments.installers import find_pip
+from deployer.environments.interpreters import Interpreter
+from deployer.environments.runs import run
 from deployer.errors import (
     DeployerError,
     DeploymentCanceledError,
@@ -33,9 +36,6 @@ from deployer.errors import (
     NoSpaceError,
     ResolutionError,
 )
-from deployer.installer_runs import run
-from deployer.installers import find_pip
-from deployer.interpreters import Interpreter
 from tests.wheels import make_index, make_sdist, make_wheel, sha256_of
 
 INSTALLERS = ("uv", "pip")
@@ -565,7 +565,7 @@ def test_a_child_that_outlives_its_command_is_killed_and_not_waited_for(tmp_path
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="util-linux arranges it")
 def test_a_command_dies_with_a_server_that_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from deployer.installer_runs import run; "
+        "import sys; from pathlib import Path; from deployer.environments.runs import run; "
         "here = Path(sys.argv[1]); "
         "run(['/bin/sh', '-c', 'echo $$ > half; mv half child; exec sleep 60'], doing='wait', "
         "cwd=here, variables={'PATH': '/usr/bin:/bin'}, log=here / 'log', timeout_seconds=60)"

@@ -277,6 +277,12 @@ def test_an_agent_that_is_killed_is_back_in_a_fifth_of_a_second(plugin: Supervis
     assert (process.signal, process.exit_code, process.restarts) == (9, None, 1)
 
 
+def test_a_death_is_noticed_though_nothing_of_it_can_be_read(plugin: SupervisordProcess) -> None:
+    start(plugin, "import os, time; os.closerange(0, 3); time.sleep(600)")
+
+    assert kill_and_wait(plugin, settle(plugin)) < 0.2
+
+
 def test_a_crash_loop_stops_after_max_restarts_and_says_so(plugin: SupervisordProcess) -> None:
     put(plugin, CRASH, restarts=RestartPolicy(max_restarts=3, delay_seconds=0.1))
     plugin.supervisord.start(NAME)
@@ -352,7 +358,7 @@ def test_a_deliberate_start_forgets_earlier_deaths(plugin: SupervisordProcess) -
     plugin.supervisord.start(NAME)
 
     plugin.wait_for(NAME, State.FATAL)
-    assert plugin.supervisord.states()[NAME].restarts == 1
+    assert "after 1 restarts: it died 2 times" in plugin.supervisord.states()[NAME].message
 
 
 def test_a_program_without_restarts_stays_dead(plugin: SupervisordProcess) -> None:
@@ -433,9 +439,8 @@ def test_a_program_added_by_a_stock_update_is_ours_too(plugin: SupervisordProces
 
     plugin.ctl("update")
 
-    pid = start(plugin).pid
-    assert pid is not None
-    assert kill_and_wait(plugin, pid) < 0.5
+    plugin.supervisord.start(NAME)
+    assert kill_and_wait(plugin, settle(plugin)) < 0.5
 
 
 def test_a_damaged_neighbour_is_no_obstacle(plugin: SupervisordProcess) -> None:

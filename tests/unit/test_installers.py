@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from deployer.environments.failures import failure_of
+from deployer.environments.indexes import read_sources
+from deployer.environments.installers import Pip, Uv
+from deployer.environments.interpreters import Interpreter
+from deployer.environments.runs import installer_variables
 from deployer.errors import InstallError, NoSpaceError, ResolutionError
-from deployer.indexes import read_sources
-from deployer.installer_failures import failure_of
-from deployer.installer_runs import installer_variables
-from deployer.installers import Pip, Uv
-from deployer.interpreters import Interpreter
 
 PYTHON = Interpreter(Path("/usr/bin/python3"), "3.11.7", "cpython", "x", Path("/usr/lib"))
 

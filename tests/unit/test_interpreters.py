@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deployer.errors import InterpreterUnavailableError
-from deployer.interpreters import (
+from deployer.environments.interpreters import (
     Found,
     Interpreter,
     Skipped,
@@ -16,6 +15,7 @@ from deployer.interpreters import (
     find_interpreters,
     unreachable_by,
 )
+from deployer.errors import InterpreterUnavailableError
 
 OURS = Path(os.path.realpath(sys._base_executable))
 OURS_VERSION = ".".join(str(number) for number in sys.version_info[:3])
@@ -156,7 +156,7 @@ def test_a_file_that_is_no_program_is_skipped(tmp_path: Path) -> None:
 def test_an_interpreter_that_does_not_answer_is_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.interpreters._PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("deployer.environments.interpreters._PROBE_SECONDS", 0.2)
     shim = script(tmp_path / "python3", "#!/bin/sh\nsleep 30 & wait\n")
     assert first([shim]) == Skipped(shim, "did not answer within 0.2 s")
 

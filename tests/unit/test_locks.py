@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from deployer.environments.locks import Inputs, Lock, Pin, hold_to, parse_pins, read_lock
 from deployer.errors import ResolutionError
-from deployer.locks import Inputs, Lock, Pin, hold_to, parse_pins, read_lock
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")

@@ -13,19 +13,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from deployer.builds import Build, Built, site_packages
-from deployer.errors import InstallError, InterpreterUnavailableError, ResolutionError
-from deployer.indexes import read_sources
-from deployer.installer_runs import installer_variables, run
-from deployer.installers import Installer, Pip, Uv, find_pip, find_uv
-from deployer.interpreters import (
+from deployer.environments.builds import Build, Built, site_packages
+from deployer.environments.indexes import read_sources
+from deployer.environments.installers import Installer, Pip, Uv, find_pip, find_uv
+from deployer.environments.interpreters import (
     Found,
     Interpreter,
     choose_interpreter,
     find_interpreters,
     unreachable_by,
 )
-from deployer.locks import Inputs, Lock, find_reusable_lock, read_lock
+from deployer.environments.locks import Inputs, Lock, find_reusable_lock, read_lock
+from deployer.environments.runs import installer_variables, run
+from deployer.errors import InstallError, InterpreterUnavailableError, ResolutionError
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
+from deployer.environments.failures import EVIDENCE_LINES, failure_of
 from deployer.errors import DeploymentCanceledError, InstallError
-from deployer.installer_failures import EVIDENCE_LINES, failure_of
 
 _LOOK_SECONDS: Final = 0.1
 _END_SECONDS: Final = 0.001  # between closing its output, at its end, and having ended

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from deployer.environments.indexes import Sources
+from deployer.environments.interpreters import Interpreter
+from deployer.environments.locks import Pin, parse_pins, pins_of_report
 from deployer.errors import InstallError
-from deployer.indexes import Sources
-from deployer.interpreters import Interpreter
-from deployer.locks import Pin, parse_pins, pins_of_report
 
 Run = Callable[[Sequence[str], str], None]
 """Runs a command; the second argument says what for, behind "cannot"."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployer.complaints import Location, dotted, problems_of
 from deployer.errors import ManifestInvalidError, Problem
-from deployer.manifest_values import (
+from deployer.manifest.values import (
     AgentName,
     Entrypoint,
     HealthPath,

@@ -23,12 +23,12 @@ from pydantic import (
     field_validator,
 )
 
-from deployer.addresses import AbsolutePath, Address, Url, absolute, is_loopback, plain
 from deployer.complaints import dotted, problems_of
 from deployer.errors import SettingsInvalidError
 from deployer.model import HealthCheck, RestartPolicy
 from deployer.quantities import Bytes, Count, Flag, Number, PortNumber, Seconds, Whole
-from deployer.sources import Key, Sources
+from deployer.settings.addresses import AbsolutePath, Address, Url, absolute, is_loopback, plain
+from deployer.settings.sources import Key, Sources
 
 SECRETS: Final = ("password",)
 """Keys whose values never enter a message."""

@@ -1,7 +1,7 @@
 """Packages: ZIPs nobody has vouched for, received, judged and unpacked.
 
 `inspect` answers everything that is wrong with a package at once, before a byte of it is unpacked;
-the rules for the ZIP itself stand in `deployer.archives`.
+the rules for the ZIP itself stand in `deployer.packages.archives`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, ParamSpec, TypeVar
 
-from deployer.archives import Archive, Entry
 from deployer.errors import (
     ManifestInvalidError,
     NoSpaceError,
@@ -26,8 +25,9 @@ from deployer.errors import (
     Problem,
     RequirementsInvalidError,
 )
-from deployer.layouts import EntryPoint, Layout, choose_entry_point, lay_out
 from deployer.manifest import LARGEST_MANIFEST, Manifest, parse_manifest
+from deployer.packages.archives import Archive, Entry
+from deployer.packages.layouts import EntryPoint, Layout, choose_entry_point, lay_out
 from deployer.requirements import (
     LARGEST_FILE,
     REQUIREMENTS_NAME,

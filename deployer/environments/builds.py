@@ -14,11 +14,11 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from deployer.environments.installers import Installer
+from deployer.environments.interpreters import Interpreter
+from deployer.environments.locks import Inputs, Lock, hold_to, without_hashes
+from deployer.environments.runs import installer_variables, run
 from deployer.errors import InstallError, ResolutionError
-from deployer.installer_runs import installer_variables, run
-from deployer.installers import Installer
-from deployer.interpreters import Interpreter
-from deployer.locks import Inputs, Lock, hold_to, without_hashes
 
 
 @dataclass(frozen=True, slots=True)

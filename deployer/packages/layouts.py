@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
-from deployer.archives import Entry
 from deployer.errors import EntryPointMissingError, ManifestInvalidError, Problem
 from deployer.file_names import shown_name
 from deployer.manifest import JSON_NAME, TOML_NAME, Manifest
+from deployer.packages.archives import Entry
 
 _MANIFESTS: Final = (TOML_NAME, JSON_NAME)
 _SCRIPTS: Final = ("main.py", "agent_implementation.py")

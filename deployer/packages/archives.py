@@ -17,8 +17,7 @@ from typing import Final, Self
 
 from deployer.errors import PackageInvalidError, Problem
 from deployer.file_names import judge_name, judge_together, shown_name
-from deployer.settings import LimitSettings
-from deployer.zip_records import (
+from deployer.packages.zip_records import (
     SIZES_FOLLOW,
     UTF8_NAME,
     Record,
@@ -27,6 +26,7 @@ from deployer.zip_records import (
     read_local,
     read_records,
 )
+from deployer.settings import LimitSettings
 
 WHOLE: Final = "the ZIP"
 """The place of problems that concern no single entry."""
