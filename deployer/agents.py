@@ -162,6 +162,7 @@ class Agents:
             if isinstance(error, StartError):
                 self._put_back_former(release)
             raise
+        self._store.agents.set_port(name, run.port)
         self._store.agents.set_last_error(name, "")
         self._store.releases.set_status(release, ReleaseStatus.PROVEN)
         self._store.events.add(

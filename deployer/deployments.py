@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from deployer import packages
+from deployer.disks import require_space
 from deployer.environments import Environments
 from deployer.errors import (
     DeployerError,
     DeploymentAbandonedError,
     DeploymentCanceledError,
+    EntryPointMissingError,
     ReleaseInUseError,
-    StrategyUnsupportedError,
     TooManyAgentsError,
 )
 from deployer.journals import Journal
+from deployer.launches import read_manifest
 from deployer.model import (
     Agent,
     Deployment,
     DeploymentStatus,
     Desired,
     Failure,
+    Package,
     Release,
     ReleaseStatus,
     Strategy,
 )
 from deployer.parts import Parts
-from deployer.runs import Runs
+from deployer.runs import Run, Runs
 
 _log: Final = logging.getLogger(__name__)
+
+_RUNNER: Final = "runner "
+_ENVIRONMENT_INODES: Final = 20_000
+"""What a large environment takes; a package index cannot tell beforehand."""
 
 
 class Deployments:
@@ -60,7 +68,12 @@ class Deployments:
         try:
             self._put_live(deployment, Journal(self._store, deployment, canceled))
         except DeployerError as error:
-            self._end_badly(deployment, error)
+            if self._is_live(deployment):
+                # Only tidying failed; the row that made it current is the point of no return.
+                _log.warning("%s", error.detail)
+                self._store.deployments.end(deployment, DeploymentStatus.SUCCEEDED)
+            else:
+                self._end_badly(deployment, error)
         except Exception as error:  # noqa: BLE001 - the row must not say "running" for ever
             _log.exception("deployment %s of %s broke", deployment.id, deployment.agent)
             self._end_badly(
@@ -112,30 +125,48 @@ class Deployments:
         self._store.events.add("release.deleted", agent, f"release {number} of {agent} was deleted")
 
     def _put_live(self, deployment: Deployment, journal: Journal) -> None:
-        if deployment.strategy is not Strategy.REPLACE:
-            raise StrategyUnsupportedError(
-                f"cannot deploy by {deployment.strategy}: only replace is to be had",
-                cause=f"strategy {deployment.strategy} is not to be had",
-            )
         agent = self._store.agents.find(deployment.agent) or self._new_agent(deployment.agent)
         before = self._current_release(agent)
         release = self._release(deployment, journal)
-        is_wanted_up = deployment.start or agent.desired == Desired.RUNNING
-        if is_wanted_up:
-            if before is not None and self._runs.is_up(before):
-                with journal.step("stop") as note:
-                    self._runs.take_down(before)
-                    note.message = f"release {before.number} stopped"
-            run = self._runs.bring_up(release, step=journal.step, canceled=journal.canceled)
-            self._store.releases.set_status(release, ReleaseStatus.PROVEN)
-            message = f"release {release.number} serves on port {run.port}, pid {run.pid}"
-        else:
+        is_wanted_up = deployment.start or agent.desired is Desired.RUNNING
+        if not is_wanted_up:
             message = f"release {release.number} is installed and not started"
+        else:
+            serving = before if before is not None and self._runs.is_up(before) else None
+            run, gap_seconds = self._take_over(deployment, release, serving, journal)
+            self._store.agents.set_port(agent.name, run.port)
+            self._store.releases.set_status(release, ReleaseStatus.PROVEN)
+            gap = f"; {gap_seconds:.2f} s without an answer" if gap_seconds else ""
+            message = f"release {release.number} serves on port {run.port}, pid {run.pid}{gap}"
         with journal.step("activate") as note:
             self._activate(agent, release, before, desired_up=is_wanted_up)
             note.message = message
         with journal.step("retire") as note:
             note.message = self._retire(agent.name, release, before)
+
+    def _take_over(
+        self, deployment: Deployment, release: Release, serving: Release | None, journal: Journal
+    ) -> tuple[Run, float]:
+        """Bring a release up in the place of the one that serves, if one does.
+
+        Returns:
+            The run, and for how many seconds nobody served.
+        """
+        if serving is None or deployment.strategy is Strategy.PARALLEL:
+            run = self._runs.bring_up(release, watcher=journal)
+            self._runs.soak(run, journal)
+            return run, 0.0
+        if deployment.strategy is Strategy.REHEARSE:
+            self._runs.rehearse(release, journal)
+        began = time.monotonic()
+        with journal.step("stop") as note:
+            self._runs.take_down(serving)
+            note.message = f"release {serving.number} stopped"
+        run = self._runs.bring_up(release, watcher=journal)
+        gap_seconds = time.monotonic() - began
+        if deployment.strategy is Strategy.REPLACE:
+            self._runs.soak(run, journal)
+        return run, gap_seconds
 
     def _new_agent(self, name: str) -> Agent:
         if self._store.agents.count() >= self._settings.max_agents:
@@ -151,31 +182,28 @@ class Deployments:
         if deployment.is_rollback and deployment.release is not None:
             return self._store.releases.get(deployment.agent, deployment.release)
         package = self._store.packages.get(deployment.sha256)
-        archive = self._files.archive(package.sha256)
         with journal.step("validate") as note:
-            inspected = packages.inspect(
-                archive,
-                self._settings.limits,
-                has_runtime=bool(self._settings.runtime_requirements),
-            )
-            python = self._environments.choose_python(inspected.manifest.dependencies.python)
+            self._check_entry_point(package)
+            wanted = read_manifest(package.manifest).dependencies.python
+            python = self._environments.choose_python(wanted)
             note.message = f"Python {python.version}"
         with journal.step("unpack") as note:
-            entry = inspected.entry_point
-            release = self._store.releases.add(
-                package, inspected.manifest.to_json(), f"{entry.kind} {entry.value}"
-            )
+            require_space(self._state.root, package.unpacked_bytes, package.entries)
+            release = self._store.releases.add(package)
             self._store.deployments.set_release(deployment, release.number)
             self._files.prepare(release.agent, release.number)
             packages.unpack(
-                archive, self._state.code(release.agent, release.number), self._settings.limits
+                self._files.archive(package.sha256),
+                self._state.code(release.agent, release.number),
+                self._settings.limits,
             )
             note.message = f"release {release.number}"
         with journal.step("install") as note:
+            require_space(self._state.root, self._settings.limits.free_bytes, _ENVIRONMENT_INODES)
             built = self._environments.build(
                 self._state.venv(release.agent, release.number),
                 self._state.requirements_lock(release.agent, release.number),
-                inspected.requirements,
+                self._requirements(package),
                 python,
                 log=self._state.install_log(release.agent, release.number),
                 earlier_locks=self._locks(release.agent),
@@ -184,6 +212,22 @@ class Deployments:
             self._store.releases.set_installed(release, str(python.path))
             note.message = built.summary
         return self._store.releases.get(release.agent, release.number)
+
+    def _check_entry_point(self, package: Package) -> None:
+        """Make sure that ATOLL's runner is still to be had, if that is to start the package."""
+        if package.entry_point.startswith(_RUNNER) and not self._settings.runtime_requirements:
+            raise EntryPointMissingError(
+                f"cannot start {package.agent}: the package brings no script, and the settings name"
+                " no runtime_requirements any more",
+                cause="no entry point",
+                hint="add a main.py to the package, or runtime_requirements to the settings",
+            )
+
+    def _requirements(self, package: Package) -> tuple[str, ...]:
+        """Say what to install: what the package asks for, and the runner if that is to start it."""
+        if not package.entry_point.startswith(_RUNNER):
+            return package.requirements
+        return (*package.requirements, *self._settings.runtime_requirements)
 
     def _activate(
         self, agent: Agent, release: Release, before: Release | None, *, desired_up: bool

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Final, Protocol
 
 from deployer.errors import DeployerError, DeploymentCanceledError
 from deployer.model import Deployment, Outcome
 from deployer.store import Store
-
-StepMaker = Callable[[str], AbstractContextManager["StepNote"]]
-"""Opens a step of this name around a block."""
 
 
 class StepNote:
@@ -21,10 +19,30 @@ class StepNote:
         self.message = ""
 
 
-@contextmanager
-def unrecorded_step(_name: str) -> Iterator[StepNote]:
-    """Run a block as a step that nobody writes down."""
-    yield StepNote()
+class Watcher(Protocol):
+    """Whoever follows what a sequence does, and may want it to end."""
+
+    def step(self, name: str) -> AbstractContextManager[StepNote]:
+        """Run a block as a step of this name."""
+
+    def canceled(self) -> bool:
+        """Tell that nobody wants it any more."""
+
+
+class Nobody:
+    """A watcher that looks away."""
+
+    @contextmanager
+    def step(self, _name: str) -> Iterator[StepNote]:
+        """Run a block, and write nothing down."""
+        yield StepNote()
+
+    def canceled(self) -> bool:
+        """Never want anything to end."""
+        return False
+
+
+NOBODY: Final = Nobody()
 
 
 class Journal:

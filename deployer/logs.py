@@ -17,6 +17,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
+EVIDENCE_LINES: Final = 50
+"""How much of a log is kept to show why something failed."""
+
 _READ_BYTES: Final = 1024 * 1024
 _BLOCK_BYTES: Final = 64 * 1024
 _LINE_BYTES: Final = 64 * 1024
@@ -202,3 +205,39 @@ def _last_bytes(files: Iterable[_LogFile], lines: int, max_bytes: int) -> tuple[
 
 def _text(line: bytes) -> str:
     return _UNPRINTABLE.sub("", line.decode(errors="replace"))
+
+
+class RunLog:
+    """What one run of a program writes, from the moment this is opened on.
+
+    Lines of earlier runs explain nothing, and would be taken for the cause of what comes now.
+    """
+
+    def __init__(self, stdout: Path, stderr: Path) -> None:
+        """Begin at the end of both logs."""
+        self._followers = (Follower(stdout), Follower(stderr))
+        self._lines: deque[str] = deque(maxlen=EVIDENCE_LINES)
+
+    def __enter__(self) -> Self:
+        """Follow within a with statement."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the files."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; reading is over."""
+        for follower in self._followers:
+            follower.close()
+
+    def has_grown(self) -> bool:
+        """Tell whether anything was written since this or `read` was called last."""
+        fresh = [line for follower in self._followers for line in follower.read()]
+        self._lines.extend(fresh)
+        return bool(fresh)
+
+    def read(self) -> list[str]:
+        """Give the last 50 lines of this run; where both logs grew at once, standard error last."""
+        self.has_grown()
+        return list(self._lines)

@@ -129,6 +129,11 @@ class Package:
         agent: The name in its manifest.
         version: The version in its manifest; may be empty.
         received_at: When it was uploaded first.
+        manifest: Its manifest as JSON text.
+        requirements: What it asks for, as normalised lines.
+        entry_point: What is started: ``script main.py``, ``module NAME`` or ``runner agent.toml``.
+        unpacked_bytes: What its files take.
+        entries: How many they are.
     """
 
     md5: str
@@ -137,6 +142,11 @@ class Package:
     agent: str
     version: str
     received_at: datetime
+    manifest: str
+    requirements: tuple[str, ...]
+    entry_point: str
+    unpacked_bytes: int
+    entries: int
 
 
 class Desired(StrEnum):

@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from deployer.agents import Agents
+from deployer.crash_loops import CrashLoops, is_death
 from deployer.errors import DeployerError, SupervisordRefusedError
-from deployer.logs import tail
+from deployer.logs import EVIDENCE_LINES, tail
 from deployer.model import Agent, Desired, Process, Release, State, agent_of_program
 from deployer.parts import Parts
 from deployer.readings import Reading
-from deployer.runs import EVIDENCE_LINES, Runs
+from deployer.runs import Runs
 from deployer.statuses import AgentView
 from deployer.store import now
 from deployer.supervisord import receive_push
@@ -26,6 +27,7 @@ _log: Final = logging.getLogger(__name__)
 _RESYNC_SECONDS: Final = 2.0
 _TICK_SECONDS: Final = 0.2
 _UNPROVEN_SECONDS: Final = 1.0
+_PARK_SECONDS: Final = 10.0
 _DATAGRAM_BYTES: Final = 64 * 1024
 _CHECKS_AT_ONCE: Final = 8
 
@@ -46,6 +48,7 @@ class Monitor:
         self._locks = parts.locks
         self._runs = runs
         self._agents = agents
+        self._crash_loops = CrashLoops()
         self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._checks = ThreadPoolExecutor(_CHECKS_AT_ONCE, thread_name_prefix="health")
@@ -110,11 +113,15 @@ class Monitor:
         if agent is None or agent.current != number:
             return
         release = self._store.releases.get(name, number)
+        if not is_ours and not self._supervisord.limits_restarts and is_death(was, process):
+            self._limit_restarts(release)
         if process.state in {State.EXITED, State.BACKOFF, State.FATAL}:
             if was is not None and (was.state.is_alive or process.state is State.FATAL):
                 self._write_death(agent, release, process, is_ours=is_ours)
         elif is_ours:
             return
+        elif is_death(was, process):  # and another one runs already
+            self._write_death(agent, release, process, is_ours=False)
         elif process.state is State.STOPPED and was is not None and was.state is not State.STOPPED:
             self._write_stop(agent, release)
         elif process.state is State.STARTING and agent.desired is Desired.STOPPED:
@@ -131,6 +138,23 @@ class Monitor:
         self._store.events.add("process.died", agent.name, sentence)
         if not is_ours:
             self._store.agents.set_last_error(agent.name, sentence)
+
+    def _limit_restarts(self, release: Release) -> None:
+        """Stop what dies too often, where supervisord itself would start it for ever."""
+        policy = self._runs.restart_policy(release)
+        why = self._crash_loops.record_death(release.program, policy) if policy.enabled else None
+        if why is not None:
+            self._checks.submit(self._park, release, f"{release.agent} is stopped: {why}")
+
+    def _park(self, release: Release, sentence: str) -> None:
+        name = release.agent
+        try:
+            with self._locks.hold(name, f"stop looping {name}", timeout_seconds=_PARK_SECONDS):
+                self._runs.take_down(release)
+                self._store.agents.set_last_error(name, sentence)
+                self._store.events.add("agent.parked", name, sentence)
+        except DeployerError as error:
+            _log.warning("cannot stop %s, which dies again and again: %s", name, error.detail)
 
     def _write_stop(self, agent: Agent, release: Release) -> None:
         """Take an operator's stop for what it is: an intent, not a fault to be mended."""

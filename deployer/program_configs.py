@@ -1,4 +1,4 @@
-"""supervisord's configuration as text: rendered, and read by its own parser and no other.
+"""supervisord's configuration as text: spelled for its own parser, and read by no other.
 
 Rules of that parser (supervisor 4.3.0, found by trying) that decide what can be written at all:
 
@@ -11,32 +11,17 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from configparser import Error as ConfigSyntaxError
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 from supervisor.options import ProcessConfig, ServerOptions, UnhosedConfigParser
 
 from deployer.errors import ProgramConfigError
 
-_HERE: Final = Path(__file__).resolve().parent
-_TEMPLATES: Final = jinja2.Environment(
-    # inside the wheel; beside the package in a source tree
-    loader=jinja2.FileSystemLoader(
-        [_HERE / "supervisor_templates", _HERE.parent / "supervisor_templates"]
-    ),
-    undefined=jinja2.StrictUndefined,
-    autoescape=False,  # noqa: S701 - INI, not HTML; what goes in is parsed back and compared
-    trim_blocks=True,
-    keep_trailing_newline=True,
-)
-
-
-def render(template: str, values: Mapping[str, object]) -> str:
-    """Fill one of the templates in ``supervisor_templates``."""
-    return _TEMPLATES.get_template(template).render(values)
+ENDLESS_RETRIES: Final = 1_000_000
+"""What stands for "for ever" where supervisord wants a number."""
 
 
 def command_value(arguments: Sequence[str]) -> str:
@@ -85,6 +70,7 @@ def parse_program(
     parser = UnhosedConfigParser()
     parser.expansions = options.environ_expansions
     try:
+        text.encode()  # supervisord reads UTF-8, and what is none keeps it from starting
         # newline=None: a file is read so, and there a bare carriage return ends a line
         parser.read_file(io.StringIO(text, newline=None), source=f"{name}.conf")
         if parser.sections() != [section] or parser.defaults():

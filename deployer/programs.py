@@ -20,7 +20,7 @@ from typing import Any, Final
 from supervisor.datatypes import RestartUnconditionally
 from supervisor.options import ProcessConfig
 
-from deployer import launcher, program_configs
+from deployer import config_templates, launcher, program_configs
 from deployer.errors import ProgramConfigError
 from deployer.launch_policies import LaunchPolicy, policy_bytes
 from deployer.model import RestartPolicy, agent_of_program
@@ -34,7 +34,6 @@ from deployer.supervisord_confs import (
 
 __all__ = ["SERVICE", "Credentials", "LaunchPolicy", "Programs"]
 
-_ENDLESS_RETRIES: Final = 1_000_000
 _ANY_RESTARTS: Final = RestartPolicy()
 
 
@@ -79,7 +78,7 @@ class Programs:
                 f"cannot write a program config for {program!r}: it is not the name of an agent and"
                 " the number of a release, such as weather--7"
             )
-        text = program_configs.render(
+        text = config_templates.render(
             "program.conf.j2",
             {
                 "program": program,
@@ -129,8 +128,13 @@ class Programs:
         self._state.policy(program).unlink(missing_ok=True)
 
     def names(self) -> tuple[str, ...]:
-        """Name the agents' programs that have a config, sorted."""
-        return tuple(path.stem for path in self._files() if agent_of_program(path.stem))
+        """Name the programs that this server has written, sorted.
+
+        Each has a launch policy in the state directory, written before its config and deleted after
+        it. A conf.d that is not ours may hold programs of others under names like ours.
+        """
+        names = (path.name for path in self._state.policies.glob("*"))
+        return tuple(sorted(name for name in names if agent_of_program(name)))
 
     def write_supervisord_conf(
         self, service_command: Sequence[str], *, identifier: str = "atoll-deployer"
@@ -239,7 +243,8 @@ class Programs:
 
 
 def _startretries(restarts: RestartPolicy) -> int:
-    return _ENDLESS_RETRIES if restarts.max_restarts is None else restarts.max_restarts
+    limit = restarts.max_restarts
+    return program_configs.ENDLESS_RETRIES if limit is None else limit
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -5,30 +5,35 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from signal import SIGKILL, SIGTERM
-from typing import Final, Self
+from typing import Final
 
 from deployer import causes, health, ports
 from deployer.causes import Cause
 from deployer.errors import DeploymentCanceledError, NoFreePortError, StartError, StopError
-from deployer.journals import StepMaker, unrecorded_step
-from deployer.launch_policies import LaunchPolicy
-from deployer.logs import Follower
-from deployer.manifest import Manifest
+from deployer.journals import NOBODY, Watcher
+from deployer.launches import (
+    Place,
+    launch_policy,
+    live_place,
+    read_manifest,
+    rehearsal_place,
+)
+from deployer.logs import RunLog
 from deployer.model import Answer, HealthCheck, Process, Release, RestartPolicy, State
 from deployer.parts import Parts
 from deployer.processes import is_running
-from deployer.state_dir import StateDir
+from deployer.releases import delete_tree
 from deployer.store import now
 
-EVIDENCE_LINES: Final = 50
 _PORT_TRIES: Final = 5
+_LEASE_TRIES: Final = 100
 _AFTER_KILL_SECONDS: Final = 5.0
 _SPAWN_SECONDS: Final = 10.0
-_SEARCH_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+_MOST_EXTENSIONS: Final = 6
+_SOAK_INTERVAL_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,13 @@ class Run:
         release: What runs.
         port: Where it listens.
         pid: Its main process.
-        seconds: From the request to start it until its first good answer.
+        began: When it was asked for, on the monotonic clock.
     """
 
     release: Release
     port: int
     pid: int
-    seconds: float
+    began: float
 
 
 class _PortTakenError(StartError):
@@ -57,10 +62,10 @@ class Runs:
 
     def __init__(self, parts: Parts) -> None:
         """Work with the parts of one server."""
+        self._parts = parts
         self._state = parts.state
         self._settings = parts.settings
         self._store = parts.store
-        self._programs = parts.programs
         self._supervisord = parts.supervisord
         self._processes = parts.processes
         self._readings = parts.readings
@@ -69,48 +74,62 @@ class Runs:
         self,
         release: Release,
         *,
-        step: StepMaker = unrecorded_step,
-        canceled: Callable[[], bool] = lambda: False,
+        watcher: Watcher = NOBODY,
+        avoid: frozenset[int] = frozenset(),
     ) -> Run:
-        """Start a release on a leased port and wait until it is healthy.
+        """Start a release where its agent serves, and wait until it is healthy.
 
         While it proves itself supervisord does not restart it: a death is an answer. When it fails,
         its process is gone and its port free again; its program stays, stopped, with its log.
 
         Args:
             release: An installed release; a process of its own that lives is stopped first.
-            step: Opens a step of a deployment around each part.
-            canceled: Tells that nobody wants it any more.
+            watcher: Sees the steps, and may cancel.
+            avoid: Ports not to take.
 
         Raises:
             StartError: It died, never bound its port, or was not healthy in time; with the cause in
                 words and the last lines of its log.
             NoFreePortError: Every port is taken.
-            DeploymentCanceledError: canceled() said so.
+            DeploymentCanceledError: The watcher said so.
         """
-        began = time.monotonic()
-        self.take_down(release)
-        avoid: set[int] = set()
-        while True:
-            try:
-                with ExitStack() as undo:
-                    undo.callback(self.take_down, release)
-                    log = undo.enter_context(RunLog(self._state, release.program))
-                    with step("start") as note:
-                        port = self._lease(release, avoid)
-                        pid = self._start(release, port, log)
-                        note.message = f"port {port}, pid {pid}"
-                    with step("health_check") as note:
-                        answer = self._prove(release, port, pid, log, canceled)
-                        note.message = answer.detail
-                    self._supervisord.apply(release.program, self.restart_policy(release))
-                    undo.pop_all()
-                    log.close()
-                    return Run(release, port, pid, time.monotonic() - began)
-            except _PortTakenError:
-                avoid.add(port)
-                if len(avoid) == _PORT_TRIES:
-                    raise
+        agent = self._store.agents.get(release.agent)
+        place = live_place(self._state, self._settings, release, former_port=agent.port)
+        return self._bring_up(release, place, watcher, set(avoid))
+
+    def rehearse(self, release: Release, watcher: Watcher) -> None:
+        """Let a release prove itself on a port that no client knows, then take it down again.
+
+        Raises:
+            StartError: It failed; whatever serves was not touched.
+            NoFreePortError: Every port for rehearsals is taken.
+            DeploymentCanceledError: The watcher said so.
+        """
+        place = rehearsal_place(self._state, self._settings, release)
+        try:
+            run = self._bring_up(release, place, watcher, set())
+            self.soak(run, watcher)
+        finally:
+            self.take_down(release)
+            delete_tree(self._state.rehearsal(release.agent, release.number))
+
+    def soak(self, run: Run, watcher: Watcher) -> None:
+        """Watch a release for as long as its manifest wants it healthy before it counts.
+
+        Raises:
+            StartError: It died or gave a bad answer.
+            DeploymentCanceledError: The watcher said so.
+        """
+        seconds = read_manifest(run.release.manifest).deployment.min_healthy_seconds
+        if not seconds:
+            return
+        with watcher.step("soak") as note, self._open_log(run.release) as log:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                time.sleep(min(_SOAK_INTERVAL_SECONDS, max(0.0, end - time.monotonic())))
+                answer = self.ask(run.release, run.port)
+                self._judge(run, answer, log, watcher)
+            note.message = f"healthy for {seconds:g} s"
 
     def is_up(self, release: Release) -> bool:
         """Tell whether a release's process lives and nobody is stopping it."""
@@ -126,7 +145,7 @@ class Runs:
         program = release.program
         self._processes.refresh()
         if not _is_down(self._processes.get(program)):
-            stop_seconds = _manifest(release).deployment.stop_seconds
+            stop_seconds = read_manifest(release.manifest).deployment.stop_seconds
             self._supervisord.stop(program)
             if not self._processes.wait(
                 program, _is_down, timeout_seconds=stop_seconds + _AFTER_KILL_SECONDS
@@ -136,7 +155,7 @@ class Runs:
         self._readings.forget(program)
 
     def kill(self, release: Release) -> None:
-        """End a release's process group by SIGKILL.
+        """End a release's process group by SIGKILL; it stays down.
 
         Raises:
             StopError: Its process lives on all the same.
@@ -160,7 +179,7 @@ class Runs:
             release: What runs.
             pid: Its main process.
         """
-        stop_seconds = _manifest(release).deployment.stop_seconds
+        stop_seconds = read_manifest(release.manifest).deployment.stop_seconds
         for number, seconds in ((SIGTERM, stop_seconds), (SIGKILL, _AFTER_KILL_SECONDS)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, number)
@@ -173,16 +192,18 @@ class Runs:
         """Take a release down and remove its program from supervisord and from conf.d."""
         self.take_down(release)
         self._supervisord.remove(release.program)
-        self._programs.delete(release.program)
+        self._parts.programs.delete(release.program)
         self._processes.refresh()
 
     def restart_policy(self, release: Release) -> RestartPolicy:
         """Say how a release is restarted: as its manifest says, else as the settings do."""
-        return _manifest(release).restart_policy(self._settings.defaults.restart_policy)
+        manifest = read_manifest(release.manifest)
+        return manifest.restart_policy(self._settings.defaults.restart_policy)
 
     def health_check(self, release: Release) -> HealthCheck:
         """Say how a release is asked: as its manifest says, else as the settings do."""
-        return _manifest(release).health_check(self._settings.defaults.health_check)
+        manifest = read_manifest(release.manifest)
+        return manifest.health_check(self._settings.defaults.health_check)
 
     def ask(self, release: Release, port: int) -> Answer:
         """Ask a release once whether it serves."""
@@ -199,35 +220,58 @@ class Runs:
             (),
             port=port,
             holder=None if holder is None else str(holder),
-            memory_limit=_manifest(release).resources.memory_limit,
+            memory_limit=read_manifest(release.manifest).resources.memory_limit,
         )
 
-    def _lease(self, release: Release, avoid: set[int]) -> int:
-        """Lease a port: the one the agent had, the one it would like, else the lowest free one."""
-        agent = self._store.agents.get(release.agent)
-        self._store.leases.free(release.program)
-        wishes = (
-            _manifest(release).deployment.port,
-            self._settings.port_preferences.get(agent.name),
-            agent.port,
+    def _bring_up(self, release: Release, place: Place, watcher: Watcher, avoid: set[int]) -> Run:
+        began = time.monotonic()
+        self.take_down(release)
+        for _ in range(_PORT_TRIES):
+            try:
+                with ExitStack() as undo:
+                    undo.callback(self.take_down, release)
+                    log = undo.enter_context(self._open_log(release))
+                    with watcher.step("start") as note:
+                        port = self._lease(release, place, avoid)
+                        pid = self._start(release, place, port, log)
+                        note.message = f"port {port}, pid {pid}"
+                    with watcher.step("health_check") as note:
+                        run = Run(release, port, pid, began)
+                        note.message = self._prove(run, log, watcher).detail
+                    self._supervisord.apply(release.program, self.restart_policy(release))
+                    undo.pop_all()
+                    log.close()
+                    return run
+            except _PortTakenError as error:
+                avoid.add(port)
+                taken = error
+        raise taken
+
+    def _open_log(self, release: Release) -> RunLog:
+        return RunLog(
+            self._state.stdout_log(release.program), self._state.stderr_log(release.program)
         )
-        for _ in self._settings.agent_ports:
+
+    def _lease(self, release: Release, place: Place, avoid: set[int]) -> int:
+        """Lease the first port of a place that is nobody's."""
+        self._store.leases.free(release.program)
+        for _ in range(_LEASE_TRIES):
             leased = {lease.port for lease in self._store.leases.all()}
             port = ports.choose_port(
-                self._settings.agent_ports,
+                place.ports,
                 leased | avoid,
-                preferred=[wish for wish in wishes if wish],
+                preferred=place.wishes,
                 is_free=lambda port: ports.can_bind(port, host=self._settings.bind_address),
             )
-            if self._store.leases.add(port, agent.name, release.program):
-                self._store.agents.set_port(agent.name, port)
+            if self._store.leases.add(port, release.agent, release.program):
                 return port
         raise NoFreePortError("cannot lease a port: others were quicker every time; try again")
 
-    def _start(self, release: Release, port: int, log: RunLog) -> int:
+    def _start(self, release: Release, place: Place, port: int, log: RunLog) -> int:
         """Have supervisord start the release's program; return its pid."""
         program = release.program
-        self._programs.write(self._policy(release, port), self.restart_policy(release))
+        policy = launch_policy(self._state, self._settings, release, place, port)
+        self._parts.programs.write(policy, self.restart_policy(release))
         self._supervisord.apply(program, RestartPolicy(enabled=False))
         self._supervisord.start(program)
         self._processes.refresh()
@@ -242,75 +286,65 @@ class Runs:
             raise self._died(release, port, log)
         return process.pid
 
-    def _prove(
-        self, release: Release, port: int, pid: int, log: RunLog, canceled: Callable[[], bool]
-    ) -> Answer:
-        """Ask until the answer is good, and make sure that it was the release who gave it."""
-        question = self.health_check(release)
-        answer = health.wait_until_healthy(
-            lambda: health.check(self._settings.bind_address, port, question),
-            still_alive=lambda: not canceled() and self._lives(release.program, pid),
-            deadline=time.monotonic() + question.start_seconds,
-        )
-        if canceled():
-            raise DeploymentCanceledError(
-                f"cannot go on starting {release.agent}: the deployment was canceled",
-                cause="canceled",
+    def _prove(self, run: Run, log: RunLog, watcher: Watcher) -> Answer:
+        """Ask until the answer is good, and make sure that it was the release who gave it.
+
+        The deadline moves on by half of `start_seconds` while the process still writes into its
+        log: it is at work then, on a model to load or a database to migrate.
+        """
+        question = self.health_check(run.release)
+        deadline = run.began + question.start_seconds
+        for _ in range(2 + _MOST_EXTENSIONS):
+            answer = health.wait_until_healthy(
+                lambda: health.check(self._settings.bind_address, run.port, question),
+                still_alive=lambda: not watcher.canceled() and self._lives(run),
+                deadline=time.monotonic() + question.start_seconds / 2,
             )
+            is_over = not log.has_grown() and time.monotonic() >= deadline
+            if answer.healthy or is_over or watcher.canceled() or not self._lives(run):
+                break
         self._processes.refresh()
-        process = self._processes.get(release.program)
-        if process is None or process.pid != pid or not process.state.is_alive:
-            raise self._died(release, port, log)
-        if not answer.healthy:
-            raise self._unhealthy(release, port, answer, pid, log)
-        if not ports.listens(pid, port) and (holder := ports.holder_of(port)) is not None:
+        self._judge(run, answer, log, watcher)
+        is_own = ports.listens(run.pid, run.port)
+        if not is_own and (holder := ports.holder_of(run.port)) is not None:
             raise _PortTakenError(
-                f"cannot start {release.agent}: port {port} is answered by {holder}, not by it",
-                cause=f"port {port} is held by {holder}",
+                f"cannot start {run.release.agent}: port {run.port} is answered by {holder}",
+                cause=f"port {run.port} is held by {holder}",
                 evidence=log.read(),
             )
-        self._readings.record(process, answer, checked_at=now())
         return answer
 
-    def _lives(self, program: str, pid: int) -> bool:
-        """Tell whether a process still lives, also where supervisord's word comes late or never."""
-        process = self._processes.get(program)
-        return process is not None and process.state.is_alive and is_running(pid)
+    def _judge(self, run: Run, answer: Answer, log: RunLog, watcher: Watcher) -> None:
+        """Keep a good answer of the process that was asked; raise for anything else."""
+        if watcher.canceled():
+            raise DeploymentCanceledError(
+                f"cannot go on starting {run.release.agent}: the deployment was canceled",
+                cause="canceled",
+            )
+        process = self._processes.get(run.release.program)
+        if process is None or not self._lives(run):
+            raise self._died(run.release, run.port, log)
+        if not answer.healthy:
+            raise self._unhealthy(run, answer, log)
+        self._readings.record(process, answer, checked_at=now())
 
-    def _policy(self, release: Release, port: int) -> LaunchPolicy:
-        manifest = _manifest(release)
-        code = self._state.code(release.agent, release.number)
-        venv = self._state.venv(release.agent, release.number)
-        for directory in (
-            self._state.agent_data(release.agent),
-            self._state.agent_tmp(release.agent),
-            self._state.agent_run(release.agent),
-        ):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data = str(self._state.agent_data(release.agent))
-        return LaunchPolicy(
-            program=release.program,
-            executable=venv / "bin" / "python",
-            arguments=_arguments(release.entry_point, port),
-            directory=code,
-            port=port,
-            variables={
-                "PATH": f"{venv / 'bin'}:{_SEARCH_PATH}",
-                "VIRTUAL_ENV": str(venv),
-                "LANG": "C.UTF-8",
-                "PYTHONUNBUFFERED": "1",  # or what it prints reaches the log only when it ends
-                "HOME": data,
-                "TMPDIR": str(self._state.agent_tmp(release.agent)),
-                "ATOLL_AGENT_NAME": release.agent,
-                "ATOLL_AGENT_DATA_DIR": data,
-                **manifest.env,
-                "HOST": self._settings.bind_address,
-                "ATOLL_DEPLOYER_STATE": str(self._state.root),  # the marker that a sweep looks for
-            },
-            stop_seconds=manifest.deployment.stop_seconds,
+    def _lives(self, run: Run) -> bool:
+        """Tell whether a run goes on, also where supervisord's word comes late or never."""
+        process = self._processes.get(run.release.program)
+        return (
+            process is not None
+            and process.pid == run.pid
+            and process.state.is_alive
+            and is_running(run.pid)
         )
 
     def _died(self, release: Release, port: int, log: RunLog) -> StartError:
+        # Its exit code is known once supervisord has reaped it, which may be a moment away.
+        self._processes.wait(
+            release.program,
+            lambda one: one is None or not one.state.is_alive,
+            timeout_seconds=_AFTER_KILL_SECONDS,
+        )
         lines = log.read()
         cause = self.explain_death(release, port, lines)
         kind = _PortTakenError if cause.code == "address-in-use" else StartError
@@ -321,57 +355,16 @@ class Runs:
             evidence=lines,
         )
 
-    def _unhealthy(
-        self, release: Release, port: int, answer: Answer, pid: int, log: RunLog
-    ) -> StartError:
-        cause = causes.explain_unhealthy(answer, listening=ports.listening_ports(pid), port=port)
-        seconds = self.health_check(release).start_seconds
+    def _unhealthy(self, run: Run, answer: Answer, log: RunLog) -> StartError:
+        listening = ports.listening_ports(run.pid)
+        cause = causes.explain_unhealthy(answer, listening=listening, port=run.port)
+        seconds = time.monotonic() - run.began
         return StartError(
-            f"cannot start {release.agent}: not healthy within {seconds:g} s: {cause.text}",
+            f"cannot start {run.release.agent}: not healthy after {seconds:.1f} s: {cause.text}",
             cause=cause.short,
             hint=cause.hint,
             evidence=log.read(),
         )
-
-
-class RunLog:
-    """What one run writes, from the moment it is opened: earlier runs' lines explain nothing."""
-
-    def __init__(self, state: StateDir, program: str) -> None:
-        """Begin at the end of the program's logs."""
-        self._output = Follower(state.stdout_log(program))
-        self._errors = Follower(state.stderr_log(program))
-
-    def __enter__(self) -> Self:
-        """Follow within a with statement."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the files."""
-        self.close()
-
-    def close(self) -> None:
-        """Close the files; reading is over."""
-        self._output.close()
-        self._errors.close()
-
-    def read(self) -> list[str]:
-        """Give the last lines that were not read yet, at most 50, standard error last."""
-        return [*self._output.read(), *self._errors.read()][-EVIDENCE_LINES:]
-
-
-def _manifest(release: Release) -> Manifest:
-    return Manifest.from_json(release.manifest)
-
-
-def _arguments(entry_point: str, port: int) -> tuple[str, ...]:
-    """Say what the release's Python is given, as the agent's author or ATOLL's runner expects."""
-    kind, _, value = entry_point.partition(" ")
-    if kind == "script":
-        return (value,)
-    if kind == "module":
-        return ("-m", value)
-    return ("-m", "atoll", "--server", "--port", str(port), "--agent", value)
 
 
 def _is_down(process: Process | None) -> bool:

@@ -136,6 +136,10 @@ class StateDir:
         """The release's virtual environment."""
         return self.release(agent, number) / "venv"
 
+    def rehearsal(self, agent: str, number: int) -> Path:
+        """What a release finds in place of the agent's own directories while it rehearses."""
+        return self.release(agent, number) / "rehearsal"
+
     def requirements_lock(self, agent: str, number: int) -> Path:
         """The dependencies as they were resolved, with hashes."""
         return self.release(agent, number) / "requirements.lock"

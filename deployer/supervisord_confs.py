@@ -12,7 +12,7 @@ from typing import Final
 
 from supervisor.options import ServerOptions, UnhosedConfigParser
 
-from deployer import program_configs
+from deployer import config_templates, program_configs
 from deployer.errors import ProgramConfigError
 from deployer.state_dir import StateDir
 
@@ -62,7 +62,7 @@ def render_supervisord_conf(
     """
     _refuse_unusable(state)
     value = program_configs.value
-    return program_configs.render(
+    return config_templates.render(
         "supervisord.conf.j2",
         {
             "is_root": os.geteuid() == 0,

@@ -10,7 +10,13 @@ from typing import Final, TypeVar
 
 from deployer.agents import Agents
 from deployer.deployments import Deployments, failure_of
-from deployer.errors import AgentBusyError, BadRequestError, ReleaseInUseError
+from deployer.errors import (
+    AgentBusyError,
+    BadRequestError,
+    ReleaseInUseError,
+    StrategyUnsupportedError,
+)
+from deployer.launches import read_manifest
 from deployer.model import Deployment, DeploymentStatus, Release, Strategy
 from deployer.parts import Parts
 from deployer.statuses import AgentView
@@ -129,9 +135,25 @@ class Worker:
         self._deployers.shutdown(wait=False, cancel_futures=True)
         self._actors.shutdown(wait=False, cancel_futures=True)
 
+    def strategy(self, name: str | None, manifest: str) -> Strategy:
+        """Choose how a release takes over: as asked, else as its manifest says, else rehearse.
+
+        Raises:
+            StrategyUnsupportedError: There is none of this name.
+        """
+        if not name:
+            return read_manifest(manifest).deployment.strategy or Strategy.REHEARSE
+        if name not in set(Strategy):
+            raise StrategyUnsupportedError(
+                f"cannot deploy by {name[:40]!r}: it is one of {', '.join(Strategy)}",
+                cause=f"no such strategy: {name[:40]}",
+            )
+        return Strategy(name)
+
     def _again(self, release: Release) -> Request:
         package = self._store.packages.get(release.sha256)
-        return Request(package=package, strategy=Strategy.REPLACE, release=release.number)
+        strategy = self.strategy(None, release.manifest)
+        return Request(package=package, strategy=strategy, release=release.number)
 
     def _drain_soon(self, agent: str) -> None:
         with self._guard:

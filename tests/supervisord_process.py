@@ -10,18 +10,25 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
 from deployer.launch_policies import LaunchPolicy
-from deployer.model import State
+from deployer.model import Process, RestartPolicy, State
 from deployer.programs import Programs
 from deployer.state_dir import StateDir
 from deployer.supervisord import Supervisord, connect
 from deployer.supervisord_confs import Credentials
 
 SLEEP = "import time; time.sleep(600)"
+NAME = "weather--7"
+CRASH = "import sys; sys.exit(3)"
+IGNORE_TERM = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True);"
+    " time.sleep(600)"
+)
+AT_ONCE = RestartPolicy(delay_seconds=0.1)
 
 _STOCK_CONF = """\
 [supervisord]
@@ -149,7 +156,7 @@ class SupervisordProcess:
     def state_of(self, program: str) -> State | None:
         """Give the state of a program, or None while supervisord does not know it."""
         process = self.supervisord.states().get(program)
-        return process and process.state
+        return process.state if process else None
 
     def wait_for(self, program: str, *states: State, seconds: float = 15.0) -> float:
         """Wait until a program is in one of the states."""
@@ -178,9 +185,7 @@ class SupervisordProcess:
         return True
 
 
-def script_policy(
-    state: StateDir, program: str, code: str = SLEEP, **fields: object
-) -> LaunchPolicy:
+def script_policy(state: StateDir, program: str, code: str = SLEEP, **fields: Any) -> LaunchPolicy:
     """Make a policy that runs a piece of Python, quick to start."""
     values: dict[str, object] = {
         "program": program,
@@ -190,3 +195,39 @@ def script_policy(
         "port": 8100,
     }
     return LaunchPolicy(**(values | fields))  # type: ignore[arg-type]  # of any field
+
+
+def put(
+    running: SupervisordProcess,
+    code: str | None = None,
+    program: str = NAME,
+    restarts: RestartPolicy = AT_ONCE,
+    **fields: Any,
+) -> None:
+    """Write a program that runs a piece of Python, and apply it."""
+    more = {} if code is None else {"code": code}
+    running.programs.write(script_policy(running.state, program, **more, **fields), restarts)
+    running.supervisord.apply(program, restarts)
+
+
+def start(running: SupervisordProcess, *arguments: Any, **fields: Any) -> Process:
+    """Put a program as `put` does, start it, and give what supervisord says of it then."""
+    put(running, *arguments, **fields)
+    program = str(fields.get("program", NAME))
+    running.supervisord.start(program)
+    return running.supervisord.states()[program]
+
+
+def settle(running: SupervisordProcess, program: str = NAME) -> int:
+    """Wait until a program has been up for a second, and give its pid."""
+    running.wait_for(program, State.RUNNING)
+    pid = running.supervisord.states()[program].pid
+    assert pid is not None
+    return pid
+
+
+def kill_and_wait(running: SupervisordProcess, pid: int) -> float:
+    """Kill a process and wait until another one is there; give the seconds that it took."""
+    others = running.children()
+    os.kill(pid, signal.SIGKILL)
+    return wait_until(lambda: running.children() - others)

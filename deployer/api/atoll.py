@@ -24,7 +24,7 @@ from deployer.api.packages import PackageReceiver
 from deployer.api.services import Services
 from deployer.errors import AgentUnknownError, BadRequestError, StartError
 from deployer.logs import tail
-from deployer.model import AGENT_NAME, Desired, Release, Strategy
+from deployer.model import AGENT_NAME, Desired, Release
 from deployer.statuses import WIRE_WORDS, AgentStatus, AgentView
 from deployer.store import Request, now
 
@@ -213,7 +213,12 @@ class Wire:
             write_short(resp, self._deployed("already_installed", current, message))
             return
         deployment = self._worker.submit(
-            Request(package=package, strategy=Strategy.REPLACE, start=False, force=force)
+            Request(
+                package=package,
+                strategy=self._worker.strategy(None, package.manifest),
+                start=False,
+                force=force,
+            )
         )
         deployment = wait_for(self._services, deployment.id, PATIENCE_SECONDS)
         if deployment.failure is not None:

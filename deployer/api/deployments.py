@@ -22,18 +22,15 @@ from deployer.api.services import Services
 from deployer.errors import (
     AgentUnknownError,
     DeployerError,
-    Problem,
-    StrategyUnsupportedError,
     error_class,
 )
-from deployer.model import Strategy
 from deployer.statuses import AgentView
 from deployer.store import Request
 
 _START_SECONDS: Final = 60.0
 _QUERY: Final = {
     **WAIT,
-    "strategy": "replace; by default what the manifest says",
+    "strategy": "rehearse, replace or parallel; by default what the manifest says",
     "force": "Make a new release even of the package that is current",
     "start": "false: install only",
 }
@@ -113,6 +110,7 @@ class Deployments:
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Deploy an uploaded package, or the ZIP in the body with the options as query."""
+        inputs.wait_seconds(req)  # refused before anything is begun
         wanted = self._wanted(req)
         result = self._services.worker.deploy(wanted)
         if isinstance(result, Future):
@@ -133,9 +131,8 @@ class Deployments:
             asked = inputs.json_body(req, DeploymentRequest)
             package = self._services.parts.store.packages.get(asked.package)
             strategy, force, start = asked.strategy, asked.force, asked.start
-        return Request(
-            package=package, strategy=choose_strategy(strategy), start=start, force=force
-        )
+        chosen = self._services.worker.strategy(strategy, package.manifest)
+        return Request(package=package, strategy=chosen, start=start, force=force)
 
 
 class OneDeployment:
@@ -177,21 +174,6 @@ class DeploymentCancel:
         resp.status = HTTPStatus.OK if deployment.status.is_over else HTTPStatus.ACCEPTED
         resp.location = f"/v1/deployments/{deployment_id}"
         write(resp, _document(req, self._services, deployment))
-
-
-def choose_strategy(name: str | None) -> Strategy:
-    """Read a strategy's name; None: the default.
-
-    Raises:
-        StrategyUnsupportedError: There is none of this name, or it is not to be had.
-    """
-    if name in {None, "", Strategy.REPLACE}:
-        return Strategy.REPLACE
-    raise StrategyUnsupportedError(
-        f"cannot deploy by {name!s:.40}: only `replace` is to be had",
-        cause=f"strategy {name!s:.40} is not to be had",
-        problems=(Problem("strategy", "must be replace"),),
-    )
 
 
 def wait_for(

@@ -112,6 +112,11 @@ class PackageReceiver:
             agent=inspected.manifest.agent.name,
             version=inspected.manifest.agent.version,
             received_at=now(),
+            manifest=inspected.manifest.to_json(),
+            requirements=inspected.requirements,
+            entry_point=f"{inspected.entry_point.kind} {inspected.entry_point.value}",
+            unpacked_bytes=inspected.unpacked_bytes,
+            entries=len(inspected.files),
         )
         with self._store.transaction():
             is_new = self._store.packages.add(package)

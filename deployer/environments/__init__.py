@@ -42,7 +42,6 @@ class InstallerSettings:
         exclude_newer: An RFC 3339 date; dependencies uploaded later do not exist.
         lock_max_age_seconds: How long a lock is used again for equal requirements.
         install_seconds: How long one build may take in all.
-        runtime_requirements: Installed into every environment.
         python_search: Where to look for interpreters before PATH.
         python_downloads: Whether uv may download an interpreter that is missing.
     """
@@ -56,7 +55,6 @@ class InstallerSettings:
     exclude_newer: str | None = None
     lock_max_age_seconds: float = 86400.0
     install_seconds: float = 600.0
-    runtime_requirements: tuple[str, ...] = ()
     python_search: tuple[Path, ...] = ()
     python_downloads: bool = False
 
@@ -134,7 +132,7 @@ class Environments:
             InstallError: It failed for another reason, or took too long.
             DeploymentCanceledError: canceled said so.
         """
-        lines = tuple(sorted({*requirements, *self._settings.runtime_requirements}))
+        lines = tuple(sorted(set(requirements)))
         inputs = self._inputs(lines, python)
         with self._scratch() as scratch:
             build = Build(
@@ -170,7 +168,7 @@ class Environments:
         self, candidates: Iterable[Path], requirements: Sequence[str], python: Interpreter
     ) -> Path | None:
         """Find the lock among candidates, best first, that `build` would install again."""
-        lines = tuple(sorted({*requirements, *self._settings.runtime_requirements}))
+        lines = tuple(sorted(set(requirements)))
         inputs = self._inputs(lines, python)
         return next((path for path in candidates if self._reusable([path], inputs)), None)
 

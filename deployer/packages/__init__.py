@@ -72,12 +72,14 @@ class Inspected:
         requirements: requirements.txt and ``[dependencies] packages`` as normalised lines.
         entry_point: What is started.
         files: Paths of all files as they will lie in the code directory, sorted.
+        unpacked_bytes: What they take together.
     """
 
     manifest: Manifest
     requirements: tuple[str, ...]
     entry_point: EntryPoint
     files: tuple[str, ...]
+    unpacked_bytes: int
 
 
 def receive(stream: BinaryIO, directory: Path, *, max_bytes: int) -> Received:
@@ -239,7 +241,13 @@ def _inspect_contents(
     if requirements is None or packages is None or entry_point is None:
         return None
     lines = normalise([*requirements, *packages])
-    return Inspected(manifest, lines, entry_point, tuple(sorted(layout.files)))
+    return Inspected(
+        manifest,
+        lines,
+        entry_point,
+        tuple(sorted(layout.files)),
+        sum(entry.size_bytes for entry in layout.files.values()),
+    )
 
 
 class _Findings:

@@ -72,10 +72,12 @@ class LimitSettings(Section):
         total_bytes: Of all unpacked files of one ZIP.
         ratio: Unpacked to packed bytes of one file; asked of files above 10 MiB only.
         depth: Folders inside each other.
+        free_bytes: Left on the disk, or no environment is made.
         install_seconds: Until an installation is given up.
         log_bytes: Of one log file before it is rotated.
         log_backups: Rotated log files that are kept.
         waiting_requests: Held or streaming requests at once.
+        atoll_wait_seconds: Until a request of ATOLL's client is let go; it gives up after 30.
     """
 
     upload_bytes: Bytes = 512 * _MIB
@@ -84,10 +86,12 @@ class LimitSettings(Section):
     total_bytes: Bytes = 2 * _GIB
     ratio: Annotated[Number, Field(ge=1)] = 200.0
     depth: Annotated[Whole, Field(ge=1, le=64)] = 64
+    free_bytes: Bytes = 256 * _MIB
     install_seconds: Seconds = 600.0
     log_bytes: Bytes = 10 * _MIB
     log_backups: Annotated[Whole, Field(ge=0, le=1000)] = 3
     waiting_requests: Count = 16
+    atoll_wait_seconds: Seconds = 25.0
 
 
 class DefaultSettings(Section):
@@ -168,7 +172,8 @@ class Settings(Section):
         auth: ``none`` is taken only while nobody else can reach `host`.
         agent_host: The host in the connection info; None: the one that the client called.
         agent_bind: What agents bind; None: see `bind_address`.
-        runtime_requirements: Installed into every environment, such as ATOLL itself.
+        runtime_requirements: What starts packages without an entry point, such as ATOLL itself;
+            installed beside the requirements of those, and of no others.
         index_url: The package index; None: the installer's own, PyPI.
         extra_index_urls: Asked before `index_url`; the first that knows a name decides.
         find_links: Directories or addresses with wheels.

@@ -21,7 +21,12 @@ _MIGRATIONS: Final = (
         size_bytes INTEGER NOT NULL,
         agent TEXT NOT NULL,
         version TEXT NOT NULL,
-        received_at TEXT NOT NULL
+        received_at TEXT NOT NULL,
+        manifest TEXT NOT NULL,
+        requirements TEXT NOT NULL,
+        entry_point TEXT NOT NULL,
+        unpacked_bytes INTEGER NOT NULL,
+        entries INTEGER NOT NULL
     ) STRICT;
 
     CREATE TABLE agents (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from datetime import datetime
 
@@ -18,6 +19,11 @@ def _package(row: sqlite3.Row) -> Package:
         agent=row["agent"],
         version=row["version"],
         received_at=datetime.fromisoformat(row["received_at"]),
+        manifest=row["manifest"],
+        requirements=tuple(json.loads(row["requirements"])),
+        entry_point=row["entry_point"],
+        unpacked_bytes=row["unpacked_bytes"],
+        entries=row["entries"],
     )
 
 
@@ -69,8 +75,9 @@ class PackageRows:
                     hint="change the package by a byte, or name packages by their SHA-256",
                 )
             cursor = connection.execute(
-                "INSERT INTO packages (sha256, md5, size_bytes, agent, version, received_at)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING",
+                "INSERT INTO packages (sha256, md5, size_bytes, agent, version, received_at,"
+                " manifest, requirements, entry_point, unpacked_bytes, entries)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING",
                 (
                     package.sha256,
                     package.md5,
@@ -78,6 +85,11 @@ class PackageRows:
                     package.agent,
                     package.version,
                     to_text(package.received_at),
+                    package.manifest,
+                    json.dumps(package.requirements),
+                    package.entry_point,
+                    package.unpacked_bytes,
+                    package.entries,
                 ),
             )
             return cursor.rowcount == 1

@@ -32,7 +32,7 @@ class ReleaseRows:
         """Keep rows in database."""
         self._database = database
 
-    def add(self, package: Package, manifest: str, entry_point: str) -> Release:
+    def add(self, package: Package) -> Release:
         """Add the next release of the package's agent, half-done until it says otherwise.
 
         Numbers come from a counter beside the agent, so that one is never given twice, not even
@@ -53,8 +53,8 @@ class ReleaseRows:
                     package.md5,
                     package.sha256,
                     package.version,
-                    manifest,
-                    entry_point,
+                    package.manifest,
+                    package.entry_point,
                     to_text(now()),
                 ),
             )

@@ -17,7 +17,6 @@ from deployer.supervisor_plugin.restarts import Restarts, ServiceRestarts
 
 _RESTART_KEYS: Final = frozenset({"autorestart", "startretries"})
 """What may differ in the config of a program that runs: its process never sees them."""
-_ENDLESS_RETRIES: Final = 1_000_000  # what `deployer.programs` writes for "for ever"
 
 
 class Groups:
@@ -163,11 +162,11 @@ class Groups:
         """Read a restart policy out of a config, as far as it says; the rest comes with `put`."""
         if config.name == self._service:
             return ServiceRestarts(RestartPolicy())
-        retries = config.startretries
+        is_endless = config.startretries >= program_configs.ENDLESS_RETRIES
         return Restarts(
             RestartPolicy(
                 enabled=bool(config.autorestart),
-                max_restarts=None if retries >= _ENDLESS_RETRIES else retries,
+                max_restarts=None if is_endless else config.startretries,
             )
         )
 

@@ -70,8 +70,10 @@ class AgentsInterface:
         state = process.get_state()
         if state in {ProcessStates.STARTING, ProcessStates.RUNNING}:
             return True
-        if state in {ProcessStates.STOPPING, ProcessStates.UNKNOWN}:
+        if state == ProcessStates.STOPPING:
             raise RPCError(Faults.FAILED, f"{name} is still stopping")
+        if state == ProcessStates.UNKNOWN:
+            raise RPCError(Faults.FAILED, f"{name} could not be signalled, nobody knows its state")
         try:
             process.get_execv_args()
         except NotFound as error:

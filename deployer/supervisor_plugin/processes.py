@@ -100,6 +100,8 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
             return float(self.laststart + self.config.startsecs - time.time())
         if self.state == ProcessStates.STOPPING:
             return float(self.delay - time.time())
+        if self.state == ProcessStates.STOPPED and self.config.autostart and not self.laststart:
+            return 0.0  # else the loop would poll for a second before its first start
         return None
 
     def kill_now(self) -> Any:

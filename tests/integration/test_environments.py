@@ -181,14 +181,9 @@ def test_a_requirement_of_another_platform_leaves_nothing_to_install(uv_place: P
     assert uv_place.lock.exists()
 
 
-def test_runtime_requirements_come_with_every_environment(uv_place: Place) -> None:
-    make_wheel(uv_place.wheels, "alpha", "1.2")
-    assert uv_place.build(runtime_requirements=("alpha",)).packages == (("alpha", "1.2"),)
-
-
-def test_a_runtime_requirement_may_be_the_path_of_a_wheel(place: Place) -> None:
+def test_a_requirement_of_the_settings_may_be_the_path_of_a_wheel(place: Place) -> None:
     wheel = make_wheel(place.root / "elsewhere", "alpha", "1.2")
-    built = place.build(runtime_requirements=(str(wheel),))
+    built = place.build(str(wheel))
     assert built.packages == (("alpha", "1.2"),)
 
 

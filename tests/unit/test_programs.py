@@ -96,7 +96,9 @@ def test_odd_paths_are_spelled_so_that_supervisord_reads_them(tmp_path: Path, fo
     assert str(state.policy(NAME)) in config.command.replace("'\"'\"'", "'")
 
 
-@pytest.mark.parametrize("folder", ["%(here)s", "x ;y", "x #y", "new\nline", "car\rriage"])
+@pytest.mark.parametrize(
+    "folder", ["%(here)s", "x ;y", "x #y", "new\nline", "car\rriage", "\udcff"]
+)
 def test_paths_that_supervisord_cannot_read_are_refused(tmp_path: Path, folder: str) -> None:
     state = make_state(tmp_path / folder)
 

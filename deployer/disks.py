@@ -1,0 +1,38 @@
+"""Room on the disk: asked for before something is written, not found out half-way."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from deployer.errors import NoSpaceError
+
+
+def require_space(path: Path, size_bytes: int, inodes: int) -> None:
+    """Make sure that a file system has room.
+
+    Args:
+        path: Anything on it.
+        size_bytes: What is about to be written.
+        inodes: How many files and folders that is; not asked where the file system makes them as
+            they are needed.
+
+    Raises:
+        NoSpaceError: It has not; both figures are in the sentence.
+    """
+    status = os.statvfs(path)
+    free_bytes = status.f_bavail * status.f_frsize
+    hint = "delete releases, agents or logs that nobody needs, or enlarge the disk"
+    if free_bytes < size_bytes:
+        raise NoSpaceError(
+            f"cannot write {size_bytes:,} bytes below {path}: the disk has {free_bytes:,} left",
+            cause=f"disk full: {free_bytes:,} bytes left",
+            hint=hint,
+        )
+    if status.f_files and status.f_favail < inodes:
+        raise NoSpaceError(
+            f"cannot make {inodes:,} files below {path}: the disk has {status.f_favail:,} inodes"
+            " left",
+            cause=f"disk full: {status.f_favail:,} inodes left",
+            hint=hint,
+        )

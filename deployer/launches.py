@@ -1,0 +1,142 @@
+"""How a release is launched: what is executed, with which variables, in which place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from deployer.launch_policies import LaunchPolicy
+from deployer.leftovers import MARKER
+from deployer.manifest import Manifest
+from deployer.model import Release
+from deployer.settings import Settings
+from deployer.state_dir import StateDir
+
+_SEARCH_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+_REHEARSAL_PORTS: Final = 100
+_EPHEMERAL_PORTS: Final = range(32768, 61000)
+_LAST_PORT: Final = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a release runs.
+
+    Attributes:
+        ports: What it may listen on, in the order to try.
+        wishes: Tried first, as far as they are among ports.
+        data: Its data directory and HOME.
+        tmp: Its TMPDIR.
+        run: For its sockets.
+        is_live: False: a rehearsal, of which nothing is remembered.
+    """
+
+    ports: Sequence[int]
+    wishes: tuple[int, ...]
+    data: Path
+    tmp: Path
+    run: Path
+    is_live: bool = True
+
+
+@lru_cache(maxsize=4096)
+def read_manifest(text: str) -> Manifest:
+    """Read a manifest that a release keeps; they are asked for at every health check."""
+    return Manifest.from_json(text)
+
+
+def live_place(
+    state: StateDir, settings: Settings, release: Release, *, former_port: int | None
+) -> Place:
+    """Say where a release serves: on the port that its agent had, with the agent's own data.
+
+    Args:
+        state: Of this server.
+        settings: Of this server.
+        release: What runs there.
+        former_port: What clients know the agent by; None when it never had one.
+    """
+    wishes = (
+        former_port,
+        read_manifest(release.manifest).deployment.port,
+        settings.port_preferences.get(release.agent),
+    )
+    return Place(
+        ports=settings.agent_ports,
+        wishes=tuple(wish for wish in wishes if wish),
+        data=state.agent_data(release.agent),
+        tmp=state.agent_tmp(release.agent),
+        run=state.agent_run(release.agent),
+    )
+
+
+def rehearsal_place(state: StateDir, settings: Settings, release: Release) -> Place:
+    """Say where a release rehearses: on a port that no client knows, with empty data of its own.
+
+    The ports come after the agents' range, without those that the kernel hands out for outgoing
+    connections.
+    """
+    after = range(settings.agent_ports[-1] + 1, _LAST_PORT + 1)
+    ports = [port for port in after if port not in _EPHEMERAL_PORTS and port != settings.api_port]
+    scene = state.rehearsal(release.agent, release.number)
+    keeps_data = read_manifest(release.manifest).deployment.rehearse_data
+    return Place(
+        ports=ports[:_REHEARSAL_PORTS],
+        wishes=(),
+        data=state.agent_data(release.agent) if keeps_data else scene / "data",
+        tmp=scene / "tmp",
+        run=scene / "run",
+        is_live=False,
+    )
+
+
+def launch_policy(
+    state: StateDir, settings: Settings, release: Release, place: Place, port: int
+) -> LaunchPolicy:
+    """Write down how a release is launched; makes the directories that it will find.
+
+    Args:
+        state: Of this server.
+        settings: Of this server.
+        release: What is launched.
+        place: Where.
+        port: The leased port.
+    """
+    manifest = read_manifest(release.manifest)
+    venv = state.venv(release.agent, release.number)
+    for directory in (place.data, place.tmp, place.run):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return LaunchPolicy(
+        program=release.program,
+        executable=venv / "bin" / "python",
+        arguments=_arguments(release.entry_point, port),
+        directory=state.code(release.agent, release.number),
+        port=port,
+        variables={
+            "PATH": f"{venv / 'bin'}:{_SEARCH_PATH}",
+            "VIRTUAL_ENV": str(venv),
+            "LANG": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",  # or what it prints reaches the log only when it ends
+            "HOME": str(place.data),
+            "TMPDIR": str(place.tmp),
+            "ATOLL_AGENT_NAME": release.agent,
+            "ATOLL_AGENT_DATA_DIR": str(place.data),
+            **manifest.env,
+            "HOST": settings.bind_address,
+            MARKER: str(state.root),
+        },
+        stop_seconds=manifest.deployment.stop_seconds,
+    )
+
+
+def _arguments(entry_point: str, port: int) -> tuple[str, ...]:
+    """Say what the release's Python is given, as the agent's author or ATOLL's runner expects."""
+    kind, _, value = entry_point.partition(" ")
+    if kind == "script":
+        return (value,)
+    if kind == "module":
+        return ("-m", value)
+    return ("-m", "atoll", "--server", "--port", str(port), "--agent", value)

@@ -1,0 +1,178 @@
+"""How a new release takes over: what each strategy promises, counted under a load of requests."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from deployer.errors import DeployerError
+from tests.package_zips import zip_package
+from tests.servers import RunningServer, wait_until
+
+AGENT = "stdlib_agent"
+
+
+class Load:
+    """Requests to one address, one after the other, each on a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.lost: list[str] = []
+        self.answered = 0
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            try:
+                requests.get(f"{self.url}/health", timeout=5).raise_for_status()
+                self.answered += 1
+            except requests.RequestException as error:
+                self.lost.append(str(error))
+            time.sleep(0.002)
+
+    def end(self) -> None:
+        self._over.set()
+
+
+@contextmanager
+def load_on(url: str) -> Iterator[Load]:
+    load = Load(url)
+    thread = threading.Thread(target=load.run)
+    thread.start()
+    try:
+        yield load
+    finally:
+        load.end()
+        thread.join()
+
+
+def broken_package() -> bytes:
+    return zip_package("exits_at_once", name=AGENT, version="9.9.9")
+
+
+def steps_of_latest(server: RunningServer) -> list[str]:
+    return [step.name for step in server.client.deployments(agent=AGENT)[0].steps]
+
+
+def url_of(server: RunningServer) -> str:
+    url = server.client.agent(AGENT).url
+    assert url is not None
+    return url
+
+
+@pytest.mark.parametrize("strategy", ["rehearse", "parallel"])
+def test_a_broken_release_costs_no_request(server: RunningServer, strategy: str) -> None:
+    server.client.deploy(zip_package(AGENT))
+    with load_on(url_of(server)) as load:
+        wait_until(lambda: load.answered > 20)
+        with pytest.raises(DeployerError):
+            server.client.deploy(broken_package(), strategy=strategy)
+        enough = load.answered + 20
+        wait_until(lambda: load.answered > enough)
+    assert load.lost == []
+
+
+def test_rehearse_proves_the_release_elsewhere_and_keeps_the_port(server: RunningServer) -> None:
+    server.client.deploy(zip_package(AGENT, version="1.0.0"))
+    before = server.client.agent(AGENT)
+    server.client.deploy(zip_package(AGENT, version="2.0.0"))
+    after = server.client.agent(AGENT)
+    assert (after.port, after.version) == (before.port, "2.0.0")
+    assert steps_of_latest(server) == [
+        "validate",
+        "unpack",
+        "install",
+        "start",
+        "health_check",
+        "stop",
+        "start",
+        "health_check",
+        "activate",
+        "retire",
+    ]
+    assert not server.state.rehearsal(AGENT, 2).exists()
+
+
+def test_a_release_rehearses_with_empty_data_outside_the_range(server: RunningServer) -> None:
+    server.client.deploy(zip_package(AGENT))
+    (server.state.agent_data(AGENT) / "kept.txt").write_text("of the live agent")
+    writes_where_it_is = (
+        "import os, pathlib, json\n"
+        "seen = {'port': os.environ['PORT'], 'files': os.listdir(os.environ['HOME'])}\n"
+        f"with open({str(server.state.tmp / 'seen')!r}, 'a') as f: f.write(json.dumps(seen) + '\\n')\n"
+    )
+    server.client.deploy(
+        zip_package(
+            AGENT,
+            version="2.0.0",
+            extra_files={
+                "first.py": writes_where_it_is + "import runpy; runpy.run_path('main.py')"
+            },
+            replace={"[agent]": '[agent]\nentrypoint = "first.py"'},
+        )
+    )
+    rehearsal, live = (server.state.tmp / "seen").read_text().splitlines()
+    (server.state.tmp / "seen").unlink()
+    assert '"files": []' in rehearsal
+    assert "kept.txt" in live
+    assert f'"{server.client.agent(AGENT).port}"' not in rehearsal
+
+
+def test_replace_stops_first_and_tells_the_gap(server: RunningServer) -> None:
+    server.client.deploy(zip_package(AGENT, version="1.0.0"))
+    server.client.deploy(zip_package(AGENT, version="2.0.0"), strategy="replace")
+    deployment = server.client.deployments(agent=AGENT)[0]
+    assert [step.name for step in deployment.steps][3] == "stop"
+    assert "without an answer" in deployment.steps[-2].message
+
+
+def test_parallel_takes_another_port_before_the_old_one_ends(server: RunningServer) -> None:
+    server.client.deploy(zip_package(AGENT, version="1.0.0"))
+    before = server.client.agent(AGENT)
+    server.client.deploy(zip_package(AGENT, version="2.0.0"), strategy="parallel")
+    after = server.client.agent(AGENT)
+    assert after.port != before.port
+    assert "stop" not in steps_of_latest(server)
+    assert [lease.port for lease in server.client.ports().leases] == [after.port]
+
+
+def test_a_release_that_sickens_in_its_soak_is_refused(server: RunningServer) -> None:
+    server.client.deploy(zip_package(AGENT))
+    dies_soon = "import os, threading\nthreading.Timer(0.8, os._exit, [7]).start()\n"
+    with pytest.raises(DeployerError) as raised:
+        server.client.deploy(
+            zip_package(
+                AGENT,
+                version="2.0.0",
+                extra_files={"first.py": dies_soon + "import runpy; runpy.run_path('main.py')"},
+                replace={
+                    "[agent]": '[deployment]\nmin_healthy_seconds = 2\n[agent]\nentrypoint = "first.py"'
+                },
+            )
+        )
+    assert "7" in raised.value.cause
+    assert server.client.agent(AGENT).version != "2.0.0"
+    assert steps_of_latest(server)[-1] == "soak"
+
+
+def test_a_deployment_can_be_canceled_until_it_is_activated(server: RunningServer) -> None:
+    server.client.deploy(zip_package(AGENT))
+    slow = zip_package(
+        AGENT,
+        version="2.0.0",
+        replace={"[agent]": "[deployment]\nmin_healthy_seconds = 60\n[agent]"},
+    )
+    package = server.client.upload(slow)
+    answer = server.request("POST", "/v1/deployments", json={"package": package.md5})
+    deployment_id = answer.json()["id"]
+    wait_until(lambda: "soak" in steps_of_latest(server))
+    server.client.cancel_deployment(deployment_id)
+    wait_until(lambda: server.client.deployment(deployment_id).status == "canceled")
+    agent = server.client.agent(AGENT)
+    assert (agent.release, agent.status) == (1, "running")
+    assert not server.state.release(AGENT, 2).exists()

@@ -1,0 +1,372 @@
+"""What only our plugin does, inside a real supervisord."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deployer.errors import SupervisordRefusedError, SupervisordUnreachableError
+from deployer.model import RestartPolicy, State
+from deployer.supervisor_rpc import Rpc
+from deployer.supervisord import receive_push
+from tests.supervisord_process import (
+    AT_ONCE,
+    CRASH,
+    IGNORE_TERM,
+    NAME,
+    SupervisordProcess,
+    is_alive,
+    kill_and_wait,
+    put,
+    script_policy,
+    settle,
+    start,
+    wait_until,
+)
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Iterator[SupervisordProcess]:
+    with SupervisordProcess(tmp_path) as process:
+        yield process
+
+
+def test_an_agent_that_is_killed_is_back_in_a_fifth_of_a_second(plugin: SupervisordProcess) -> None:
+    start(plugin)
+    pid = settle(plugin)
+
+    assert kill_and_wait(plugin, pid) < 0.2
+    process = plugin.supervisord.states()[NAME]
+    assert (process.signal, process.exit_code, process.restarts) == (9, None, 1)
+
+
+def test_a_death_is_noticed_though_nothing_of_it_can_be_read(plugin: SupervisordProcess) -> None:
+    start(plugin, "import os, time; os.closerange(0, 3); time.sleep(600)")
+
+    assert kill_and_wait(plugin, settle(plugin)) < 0.2
+
+
+def test_a_crash_loop_stops_after_max_restarts_and_says_so(plugin: SupervisordProcess) -> None:
+    put(plugin, CRASH, restarts=RestartPolicy(max_restarts=3, delay_seconds=0.1))
+    plugin.supervisord.start(NAME)
+
+    plugin.wait_for(NAME, State.FATAL)
+
+    process = plugin.supervisord.states()[NAME]
+    assert (process.exit_code, process.restarts) == (3, 3)
+    assert "gave up after 3 restarts: it died 4 times within 60 s" in process.message
+    assert "exit status 3" in process.message
+
+
+def test_deaths_after_startsecs_count_like_earlier_ones(plugin: SupervisordProcess) -> None:
+    late = "import sys, time; time.sleep(1.2); sys.exit(4)"
+    put(plugin, late, restarts=RestartPolicy(max_restarts=1, delay_seconds=0.1))
+    plugin.supervisord.start(NAME)
+
+    plugin.wait_for(NAME, State.FATAL)
+
+    assert plugin.supervisord.states()[NAME].exit_code == 4
+
+
+def test_the_next_try_comes_when_it_is_due_and_not_a_turn_later(
+    plugin: SupervisordProcess,
+) -> None:
+    start(plugin, restarts=RestartPolicy(max_restarts=5, delay_seconds=0.3))
+    kill_and_wait(plugin, settle(plugin))  # the first is back at once
+
+    assert 0.2 < kill_and_wait(plugin, settle(plugin)) < 0.6
+
+
+def test_a_program_that_waits_says_when_it_is_tried_again(plugin: SupervisordProcess) -> None:
+    put(plugin, CRASH, restarts=RestartPolicy(max_restarts=3, delay_seconds=50))
+    plugin.supervisord.start(NAME)
+
+    wait_until(lambda: plugin.supervisord.states()[NAME].restarts == 1)
+    plugin.wait_for(NAME, State.BACKOFF)
+
+    process = plugin.supervisord.states()[NAME]
+    assert process.next_try_at is not None
+    assert 30 < process.next_try_at.timestamp() - time.time() < 60
+    assert process.pid is None
+
+
+def test_a_program_that_waits_can_be_started_at_once(plugin: SupervisordProcess) -> None:
+    put(plugin, CRASH, restarts=RestartPolicy(max_restarts=3, delay_seconds=50))
+    plugin.supervisord.start(NAME)
+    wait_until(lambda: plugin.supervisord.states()[NAME].restarts == 1)
+    plugin.wait_for(NAME, State.BACKOFF)
+    before = plugin.supervisord.states()[NAME].started_at
+
+    plugin.supervisord.start(NAME)
+
+    wait_until(lambda: plugin.supervisord.states()[NAME].started_at != before)
+
+
+def test_a_program_that_waits_can_be_stopped(plugin: SupervisordProcess) -> None:
+    put(plugin, CRASH, restarts=RestartPolicy(max_restarts=3, delay_seconds=50))
+    plugin.supervisord.start(NAME)
+    wait_until(lambda: plugin.supervisord.states()[NAME].restarts == 1)
+    plugin.wait_for(NAME, State.BACKOFF)
+
+    plugin.supervisord.stop(NAME)
+
+    assert plugin.state_of(NAME) is State.STOPPED
+
+
+def test_a_deliberate_start_forgets_earlier_deaths(plugin: SupervisordProcess) -> None:
+    put(plugin, CRASH, restarts=RestartPolicy(max_restarts=1, delay_seconds=0.1))
+    plugin.supervisord.start(NAME)
+    plugin.wait_for(NAME, State.FATAL)
+
+    plugin.supervisord.start(NAME)
+
+    plugin.wait_for(NAME, State.FATAL)
+    assert "after 1 restarts: it died 2 times" in plugin.supervisord.states()[NAME].message
+
+
+def test_a_program_without_restarts_stays_dead(plugin: SupervisordProcess) -> None:
+    start(plugin, restarts=RestartPolicy(enabled=False))
+
+    os.kill(settle(plugin), signal.SIGKILL)
+
+    plugin.wait_for(NAME, State.EXITED)
+    assert "SIGKILL" in plugin.supervisord.states()[NAME].message
+
+
+def test_new_restart_numbers_reach_a_running_program(plugin: SupervisordProcess) -> None:
+    start(plugin)
+    pid = settle(plugin)
+    put(plugin, restarts=RestartPolicy(enabled=False))
+
+    os.kill(pid, signal.SIGKILL)
+
+    plugin.wait_for(NAME, State.EXITED)
+
+
+def test_children_of_a_dead_agent_are_gone(plugin: SupervisordProcess) -> None:
+    fork = "import os, time; p = os.fork(); print(p, flush=True) if p else 0; time.sleep(600)"
+    process = start(plugin, fork, restarts=RestartPolicy(enabled=False))
+    assert process.pid is not None
+    wait_until(plugin.state.stdout_log(NAME).read_text)
+    child = int(plugin.state.stdout_log(NAME).read_text())
+    assert is_alive(child)
+
+    os.kill(process.pid, signal.SIGKILL)
+
+    wait_until(lambda: not is_alive(child))
+
+
+def test_every_change_is_pushed_with_the_exit_code(plugin: SupervisordProcess) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as events:
+        events.bind(str(plugin.state.events_socket))
+        events.settimeout(10)
+        put(plugin, CRASH, restarts=RestartPolicy(max_restarts=0))
+
+        plugin.supervisord.start(NAME)
+
+        pushes = (receive_push(events.recv(65536)) for _ in itertools.count())
+        pushed = list(itertools.islice((push for push in pushes if push.program == NAME), 3))
+    assert [process.state for process in pushed] == [State.STARTING, State.STARTING, State.FATAL]
+    assert [process.pid is None for process in pushed] == [True, False, True]
+    assert pushed[-1].exit_code == 3
+
+
+def test_supervisorctl_starts_and_stops_what_we_applied(plugin: SupervisordProcess) -> None:
+    put(plugin)
+
+    assert "started" in plugin.ctl("start", NAME)
+    assert "RUNNING" in plugin.ctl("status", NAME)
+    assert "stopped" in plugin.ctl("stop", NAME)
+    assert plugin.state_of(NAME) is State.STOPPED
+
+
+def test_supervisorctl_lists_what_we_applied_and_not_what_we_removed(
+    plugin: SupervisordProcess,
+) -> None:
+    put(plugin)
+    assert NAME in plugin.ctl("avail")
+
+    plugin.supervisord.remove(NAME)
+
+    assert NAME not in plugin.ctl("avail")
+
+
+def test_a_stock_reread_sees_no_difference_after_apply(plugin: SupervisordProcess) -> None:
+    start(plugin)
+
+    assert "No config updates" in plugin.ctl("reread")
+
+
+def test_a_program_added_by_a_stock_update_is_ours_too(plugin: SupervisordProcess) -> None:
+    plugin.programs.write(script_policy(plugin.state, NAME))
+
+    plugin.ctl("update")
+
+    plugin.supervisord.start(NAME)
+    assert kill_and_wait(plugin, settle(plugin)) < 0.5
+
+
+def test_a_damaged_neighbour_is_no_obstacle(plugin: SupervisordProcess) -> None:
+    (plugin.state.conf_d / "broken--1.conf").write_bytes(b"[program:broken--1]\ncommand=\xff%\n")
+
+    assert start(plugin).pid is not None
+
+
+def test_a_config_that_speaks_for_others_is_refused(plugin: SupervisordProcess) -> None:
+    put(plugin)
+    config = plugin.state.conf_d / f"{NAME}.conf"
+    config.write_text(config.read_text() + "\n[program:victim--1]\ncommand=/bin/true\n")
+
+    with pytest.raises(SupervisordRefusedError, match="nothing else"):
+        plugin.supervisord.apply(NAME, AT_ONCE)
+
+
+def test_ten_slow_agents_stop_together(plugin: SupervisordProcess) -> None:
+    slow = (
+        "import signal, sys, time\n"
+        "def stop(*_): time.sleep(1); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, stop); print('ready', flush=True); time.sleep(600)"
+    )
+    names = [f"slow--{number}" for number in range(10)]
+    for name in names:
+        put(plugin, slow, program=name)
+        plugin.supervisord.start(name)
+    for name in names:
+        wait_until(plugin.state.stdout_log(name).read_text)
+
+    began = time.monotonic()
+    plugin.send(signal.SIGTERM)
+    plugin.process.wait(timeout=20)
+
+    assert 1 <= time.monotonic() - began < 3
+
+
+def test_states_answer_while_supervisord_stops(plugin: SupervisordProcess) -> None:
+    start(plugin, IGNORE_TERM, stop_seconds=2)
+    wait_until(plugin.state.stdout_log(NAME).read_text)
+
+    plugin.send(signal.SIGTERM)
+
+    wait_until(lambda: not plugin.supervisord.snapshot().is_running)
+    assert plugin.state_of(NAME) is State.STOPPING
+    with pytest.raises(SupervisordUnreachableError, match="shutting down"):
+        plugin.supervisord.start(NAME)
+
+
+def test_a_crash_loop_does_not_hold_up_the_end(plugin: SupervisordProcess) -> None:
+    put(plugin, CRASH, restarts=RestartPolicy(max_restarts=None, delay_seconds=0.1))
+    plugin.supervisord.start(NAME)
+    wait_until(lambda: plugin.supervisord.states()[NAME].restarts > 1)
+
+    began = time.monotonic()
+    plugin.send(signal.SIGTERM)
+    plugin.process.wait(timeout=20)
+
+    assert time.monotonic() - began < 3
+
+
+def test_the_api_is_started_again_for_ever(tmp_path: Path) -> None:
+    crash = (sys.executable, "-I", "-S", "-c", CRASH)
+    with SupervisordProcess(tmp_path, service_command=crash) as process:
+        states = []
+
+        def restarts() -> int:
+            service = process.supervisord.states()["atoll-deployer"]
+            states.append(service.state)
+            return service.restarts
+
+        wait_until(lambda: restarts() >= 4, seconds=10)
+
+    assert State.FATAL not in states
+
+
+def test_a_second_supervisord_does_not_get_the_lock(plugin: SupervisordProcess) -> None:
+    text = plugin.state.supervisord_conf.read_text()
+    second = plugin.state.root / "second.conf"
+    second.write_text(text.replace("supervisor.sock", "other.sock").replace("isord.pid", "2.pid"))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "supervisor.supervisord", "-c", str(second)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert f"locked by process {plugin.pid}" in done.stderr
+
+
+def test_a_reload_of_supervisord_leaves_a_working_plugin(plugin: SupervisordProcess) -> None:
+    start(plugin)
+
+    plugin.send(signal.SIGHUP)
+    plugin.wait_until_reloaded()
+
+    assert plugin.state_of(NAME) is State.STOPPED
+    pid = start(plugin).pid
+    assert pid is not None
+    assert kill_and_wait(plugin, pid) < 0.5
+
+
+def test_agents_die_with_supervisord(plugin: SupervisordProcess) -> None:
+    pid = start(plugin).pid
+    assert pid is not None
+
+    plugin.send(signal.SIGKILL)
+
+    assert wait_until(lambda: not is_alive(pid)) < 2
+
+
+def test_a_log_path_that_stock_would_die_of_ends_fatal(plugin: SupervisordProcess) -> None:
+    put(plugin)
+    config = plugin.state.conf_d / f"{NAME}.conf"
+    config.write_text(config.read_text().replace(".stdout.log", ".\0.log"))
+    plugin.supervisord.apply(NAME, RestartPolicy(max_restarts=1, delay_seconds=0.1))
+
+    plugin.supervisord.start(NAME)
+
+    plugin.wait_for(NAME, State.FATAL)
+    assert "null byte" in plugin.supervisord.states()[NAME].message
+
+
+def test_a_command_that_cannot_be_executed_is_refused(plugin: SupervisordProcess) -> None:
+    put(plugin)
+    config = plugin.state.conf_d / f"{NAME}.conf"
+    config.write_text(config.read_text().replace(f"command={sys.executable}", "command=/nowhere"))
+    plugin.supervisord.apply(NAME, AT_ONCE)
+
+    with pytest.raises(SupervisordRefusedError, match="NO_FILE"):
+        plugin.supervisord.start(NAME)
+
+
+def test_a_config_can_be_checked_before_it_is_written(plugin: SupervisordProcess) -> None:
+    url = f"unix://{plugin.state.supervisor_socket}"
+    rpc = Rpc(url, plugin.credentials.username, plugin.credentials.password, 5)
+
+    assert rpc.call("check", "agents.check", NAME, f"[program:{NAME}]\ncommand=x")
+    with pytest.raises(SupervisordRefusedError, match="nothing else"):
+        rpc.call("check", "agents.check", NAME, "[supervisord]")
+
+
+def test_programs_of_before_are_ours_after_a_restart_of_supervisord(
+    plugin: SupervisordProcess,
+) -> None:
+    put(plugin)
+    plugin.end()
+
+    plugin.start()
+
+    assert plugin.state_of(NAME) is State.STOPPED
+    plugin.ctl("start", NAME)
+    pid = settle(plugin)
+    assert kill_and_wait(plugin, pid) < 0.5
