@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from deployer.errors import DeployerError, NotInstalledError, StartError
+from dataclasses import replace
+
+from deployer.errors import (
+    DeployerError,
+    NotInstalledError,
+    ReleaseDamagedError,
+    StartError,
+)
 from deployer.model import Desired, Release, ReleaseStatus
 from deployer.parts import Parts
 from deployer.runs import Runs
 from deployer.statuses import AgentView
+from deployer.store import now
 
 _LOCK_SECONDS = 120.0
 
@@ -22,6 +30,7 @@ class Agents:
         self._locks = parts.locks
         self._processes = parts.processes
         self._readings = parts.readings
+        self._retries = parts.retries
 
     def view(self, name: str) -> AgentView:
         """Tell everything that is known of one agent now.
@@ -35,7 +44,14 @@ class Agents:
             release = self._store.releases.get(name, agent.current)
         lease = None if release is None else self._store.leases.of_program(release.program)
         process = None if release is None else self._processes.get(release.program)
-        return AgentView(agent, release, lease, process, self._readings.of(process))
+        return AgentView(
+            agent,
+            release,
+            lease,
+            process,
+            self._readings.of(process),
+            self._retries.of(name),
+        )
 
     def views(self) -> list[AgentView]:
         """Tell everything that is known of all agents now, by name."""
@@ -47,7 +63,14 @@ class Agents:
             program = "" if release is None else release.program
             process = self._processes.get(program)
             views.append(
-                AgentView(agent, release, leases.get(program), process, self._readings.of(process))
+                AgentView(
+                    agent,
+                    release,
+                    leases.get(program),
+                    process,
+                    self._readings.of(process),
+                    self._retries.of(agent.name),
+                )
             )
         return views
 
@@ -65,6 +88,22 @@ class Agents:
             release = self._release(name)
             self._store.agents.set_desired(name, Desired.RUNNING)
             if not self._runs.is_up(release):
+                self._retries.forget(name)
+                self._bring_up(release)
+            return self.view(name)
+
+    def bring_back(self, name: str) -> AgentView:
+        """Start an agent that is desired to run and does not; nobody asked for it just now.
+
+        Raises:
+            StartError: It did not come up; the next try comes later than the one before.
+            ReleaseDamagedError: It cannot come up; it is in quarantine now.
+        """
+        release = self._release(name)
+        with self._locks.hold(name, f"bring {name} back", timeout_seconds=_LOCK_SECONDS):
+            release = self._release(name)
+            is_desired = self._store.agents.get(name).desired is Desired.RUNNING
+            if is_desired and not self._runs.is_up(release):
                 self._bring_up(release)
             return self.view(name)
 
@@ -81,6 +120,7 @@ class Agents:
             self._store.agents.set_desired(name, Desired.STOPPED)
             if agent.current is not None:
                 self._runs.take_down(self._store.releases.get(name, agent.current))
+            self._retries.forget(name)
             if agent.desired is Desired.RUNNING:
                 self._store.events.add("agent.stopped", name, f"{name} was stopped")
             self._store.agents.set_last_error(name, "")
@@ -103,6 +143,7 @@ class Agents:
             release = self._release(name)
             self._store.agents.set_desired(name, Desired.RUNNING)
             self._store.events.add("agent.restarting", name, f"{name} is restarted: {reason}")
+            self._retries.forget(name)
             self._runs.take_down(release)
             self._bring_up(release)
             return self.view(name)
@@ -154,20 +195,37 @@ class Agents:
 
     def _bring_up(self, release: Release) -> None:
         name = release.agent
+        self._require_whole(release)
         try:
             run = self._runs.bring_up(release)
         except DeployerError as error:
             self._store.agents.set_last_error(name, error.detail)
             self._store.events.add("agent.start_failed", name, error.detail)
+            self._retries.record_failure(name, now())
             if isinstance(error, StartError):
                 self._put_back_former(release)
             raise
         self._store.agents.set_port(name, run.port)
         self._store.agents.set_last_error(name, "")
-        self._store.releases.set_status(release, ReleaseStatus.PROVEN)
+        if release.status is not ReleaseStatus.PROVEN:
+            self._store.releases.set_status(release, ReleaseStatus.PROVEN)
+            self._files.write_record(replace(release, status=ReleaseStatus.PROVEN))
         self._store.events.add(
             "agent.started", name, f"{name} serves on port {run.port}, pid {run.pid}"
         )
+
+    def _require_whole(self, release: Release) -> None:
+        """Put an agent whose release is damaged into quarantine, and let out one that is not."""
+        damage = self._files.find_damage(release)
+        if damage != self._store.agents.get(release.agent).quarantine:
+            self._store.agents.set_quarantine(release.agent, damage)
+        if damage:
+            self._store.events.add("agent.quarantined", release.agent, damage)
+            raise ReleaseDamagedError(
+                f"cannot start {release.agent}: release {release.number} is damaged: {damage}",
+                cause=damage,
+                hint="deploy the package again with force, or roll back",
+            )
 
     def _put_back_former(self, release: Release) -> None:
         """Make the release before current again, if this one never proved itself."""
@@ -179,6 +237,7 @@ class Agents:
             self._store.releases.set_status(release, ReleaseStatus.FAILED)
             self._store.agents.activate(agent.name, former.number, None)
             self._store.agents.set_desired(agent.name, Desired.STOPPED)
+        self._retries.forget(agent.name)
         self._files.write_checksum(agent.name, former.md5)
         self._runs.discard(release)
         self._store.events.add(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from deployer import packages
+from deployer import faults, packages
 from deployer.disks import require_space
 from deployer.environments import Environments
 from deployer.errors import (
@@ -87,6 +88,7 @@ class Deployments:
         else:
             self._store.deployments.end(deployment, DeploymentStatus.SUCCEEDED)
             self._tell(deployment, "deployment.succeeded", "succeeded")
+            self._store.keep_copy(self._state.database_copy)
 
     def abandon(self, deployment: Deployment) -> None:
         """Undo a deployment that was running when the server ended."""
@@ -136,6 +138,7 @@ class Deployments:
             run, gap_seconds = self._take_over(deployment, release, serving, journal)
             self._store.agents.set_port(agent.name, run.port)
             self._store.releases.set_status(release, ReleaseStatus.PROVEN)
+            self._files.write_record(replace(release, status=ReleaseStatus.PROVEN))
             gap = f"; {gap_seconds:.2f} s without an answer" if gap_seconds else ""
             message = f"release {release.number} serves on port {run.port}, pid {run.pid}{gap}"
         with journal.step("activate") as note:
@@ -197,6 +200,7 @@ class Deployments:
                 self._state.code(release.agent, release.number),
                 self._settings.limits,
             )
+            faults.reach("packages.unpack")
             note.message = f"release {release.number}"
         with journal.step("install") as note:
             require_space(self._state.root, self._settings.limits.free_bytes, _ENVIRONMENT_INODES)
@@ -209,9 +213,12 @@ class Deployments:
                 earlier_locks=self._locks(release.agent),
                 canceled=journal.canceled,
             )
+            faults.reach("environments.build")
             self._store.releases.set_installed(release, str(python.path))
+            release = self._store.releases.get(release.agent, release.number)
+            self._files.write_record(release)
             note.message = built.summary
-        return self._store.releases.get(release.agent, release.number)
+        return release
 
     def _check_entry_point(self, package: Package) -> None:
         """Make sure that ATOLL's runner is still to be had, if that is to start the package."""
@@ -239,6 +246,7 @@ class Deployments:
         with self._store.transaction():
             self._store.agents.activate(agent.name, release.number, previous)
             self._store.agents.set_last_error(agent.name, "")
+            self._store.agents.set_quarantine(agent.name, "")
             if desired_up:
                 self._store.agents.set_desired(agent.name, Desired.RUNNING)
         self._files.write_checksum(agent.name, release.md5)

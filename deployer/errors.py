@@ -95,6 +95,13 @@ class BadRequestError(DeployerError):
     kind = Kind.MALFORMED
 
 
+class RequestInvalidError(DeployerError):
+    """A request that can be read, but a field is missing or breaks a rule; every one is listed."""
+
+    code = "request-invalid"
+    kind = Kind.INVALID
+
+
 class UnsupportedMediaTypeError(DeployerError):
     """A body of a type that the route does not take."""
 
@@ -231,6 +238,13 @@ class ReleaseInUseError(DeployerError):
     """The release is current, or needed to go back."""
 
     code = "release-in-use"
+    kind = Kind.CONFLICT
+
+
+class ReleaseDamagedError(DeployerError):
+    """Files of the release are missing or changed, so it is not even tried."""
+
+    code = "release-damaged"
     kind = Kind.CONFLICT
 
 

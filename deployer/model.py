@@ -168,6 +168,7 @@ class Agent:
         port: The port it had last and asks for again; None before the first lease.
         created_at: When the name was first deployed.
         last_error: Why it is not running, in words; empty while all is well.
+        quarantine: What of its own is damaged, so that it is not even tried; else empty.
     """
 
     name: str
@@ -177,6 +178,7 @@ class Agent:
     port: int | None
     created_at: datetime
     last_error: str = ""
+    quarantine: str = ""
 
 
 class ReleaseStatus(StrEnum):

@@ -116,8 +116,10 @@ class Monitor:
         if not is_ours and not self._supervisord.limits_restarts and is_death(was, process):
             self._limit_restarts(release)
         if process.state in {State.EXITED, State.BACKOFF, State.FATAL}:
-            if was is not None and (was.state.is_alive or process.state is State.FATAL):
+            if _is_news(agent, was, process):
                 self._write_death(agent, release, process, is_ours=is_ours)
+            elif was is not None and process.state is State.FATAL and not is_ours:
+                self._write_end(agent, process)
         elif is_ours:
             return
         elif is_death(was, process):  # and another one runs already
@@ -133,11 +135,18 @@ class Monitor:
         lines = tail(self._state.stderr_log(release.program), EVIDENCE_LINES)
         cause = self._runs.explain_death(release, agent.port or 0, lines)
         sentence = f"{agent.name} died: {cause.text}"
-        if process.state is State.FATAL:
-            sentence = f"{sentence}; {process.message}"
         self._store.events.add("process.died", agent.name, sentence)
-        if not is_ours:
-            self._store.agents.set_last_error(agent.name, sentence)
+        if is_ours:
+            return
+        self._store.agents.set_last_error(agent.name, sentence)
+        if process.state is State.FATAL:
+            self._write_end(agent, process)
+
+    def _write_end(self, agent: Agent, process: Process) -> None:
+        """Add to the last death that no start follows it."""
+        self._store.events.add("agent.given_up", agent.name, f"{agent.name}: {process.message}")
+        last = self._store.agents.get(agent.name).last_error
+        self._store.agents.set_last_error(agent.name, f"{last}; {process.message}")
 
     def _limit_restarts(self, release: Release) -> None:
         """Stop what dies too often, where supervisord itself would start it for ever."""
@@ -247,6 +256,21 @@ class Monitor:
                 self._store.agents.set_last_error(name, sentence)
             return
         with self._locks.hold(name, f"end unhealthy {name}", timeout_seconds=_UNPROVEN_SECONDS):
+            latest = self._processes.get(process.program)
+            if latest is None or latest.pid != process.pid or not latest.state.is_alive:
+                return  # it was stopped while we waited for the lock
             self._store.events.add("agent.unhealthy", name, f"{sentence}; it is restarted")
             self._store.agents.set_last_error(name, sentence)
             self._runs.end(view.release, process.pid)
+
+
+def _is_news(agent: Agent, was: Process | None, process: Process) -> bool:
+    """Tell whether a process that is dead died just now, or before anybody wrote it down.
+
+    What this server finds at its start was written down by the one before, unless supervisord's
+    restarts came to their end meanwhile.
+    """
+    if was is not None:
+        return was.state.is_alive
+    has_ended = process.state is State.FATAL and process.restarts > 0
+    return not agent.last_error or (has_ended and process.message not in agent.last_error)

@@ -9,6 +9,7 @@ from deployer.processes import ProcessTable
 from deployer.programs import Programs
 from deployer.readings import Readings
 from deployer.releases import ReleaseFiles
+from deployer.retries import Retries
 from deployer.settings import Settings
 from deployer.state_dir import StateDir
 from deployer.store import Store
@@ -29,6 +30,7 @@ class Parts:
         processes: What it last said.
         readings: What agents last answered.
         locks: Who is at work on which agent.
+        retries: When agents that failed are tried again.
     """
 
     settings: Settings
@@ -40,3 +42,4 @@ class Parts:
     processes: ProcessTable
     readings: Readings = field(default_factory=Readings)
     locks: AgentLocks = field(default_factory=AgentLocks)
+    retries: Retries = field(default_factory=Retries)

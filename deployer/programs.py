@@ -20,7 +20,7 @@ from typing import Any, Final
 from supervisor.datatypes import RestartUnconditionally
 from supervisor.options import ProcessConfig
 
-from deployer import config_templates, launcher, program_configs
+from deployer import config_templates, faults, launcher, program_configs
 from deployer.errors import ProgramConfigError
 from deployer.launch_policies import LaunchPolicy, policy_bytes
 from deployer.model import RestartPolicy, agent_of_program
@@ -120,12 +120,28 @@ class Programs:
         text = self.render(policy, restarts)
         lines = policy_bytes(policy)
         replace_file(self._state.policy(policy.program), lines)
+        faults.reach("programs.write_policy")
         replace_file(self._config_path(policy.program), text.encode())
+        faults.reach("programs.write_config")
 
     def delete(self, program: str) -> None:
         """Remove a program's config and policy, if they are there; its logs stay."""
         self._config_path(program).unlink(missing_ok=True)
+        faults.reach("programs.delete_config")
         self._state.policy(program).unlink(missing_ok=True)
+        faults.reach("programs.delete_policy")
+
+    def port_of(self, program: str) -> int | None:
+        """Read the port that a program's config starts it on; None when there is no such config."""
+        try:
+            words = self._config_path(program).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeError):
+            return None
+        for line in words:
+            if line.startswith("command="):
+                port = shlex.split(line.removeprefix("command="))[-2]
+                return int(port) if port.isdecimal() else None
+        return None
 
     def names(self) -> tuple[str, ...]:
         """Name the programs that this server has written, sorted.
@@ -201,7 +217,8 @@ class Programs:
 
     def _command(self, policy: LaunchPolicy) -> list[str]:
         launched_by = [self._python, "-I", "-S", str(Path(launcher.__file__).resolve())]
-        return [*launched_by, str(policy.port), str(self._state.policy(policy.program))]
+        inherits = [program_configs.INHERIT, policy.inherits_from] if policy.inherits_from else []
+        return [*launched_by, str(policy.port), str(self._state.policy(policy.program)), *inherits]
 
     def _intent(self, policy: LaunchPolicy, restarts: RestartPolicy) -> ProcessConfig:
         """Say the same as the template, by supervisord's own nouns instead of text."""

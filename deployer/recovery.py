@@ -10,7 +10,7 @@ from typing import Final
 from deployer.agents import Agents
 from deployer.deployments import Deployments
 from deployer.errors import DeployerError
-from deployer.model import Agent, DeploymentStatus, Desired, agent_of_program
+from deployer.model import Agent, DeploymentStatus, Desired, Release, State, agent_of_program
 from deployer.parts import Parts
 from deployer.releases import delete_tree
 from deployer.runs import Runs
@@ -28,6 +28,7 @@ class Recovery:
     def __init__(self, parts: Parts, runs: Runs, deployments: Deployments, agents: Agents) -> None:
         """Work with the parts of one server."""
         self._state = parts.state
+        self._settings = parts.settings
         self._store = parts.store
         self._programs = parts.programs
         self._supervisord = parts.supervisord
@@ -59,8 +60,8 @@ class Recovery:
         try:
             release = self._store.releases.get(agent.name, agent.current)
             if not self._runs.is_up(release):
-                if agent.desired is Desired.RUNNING:
-                    self._agents.start(agent.name)
+                if agent.desired is Desired.RUNNING and not self._is_left_to_policy(release):
+                    self._agents.bring_back(agent.name)
             elif agent.desired is Desired.STOPPED:
                 self._agents.stop(agent.name)
             else:
@@ -71,11 +72,26 @@ class Recovery:
         except Exception:  # noqa: BLE001 - one bad agent must not keep the others down
             _log.exception("cannot bring %s back", agent.name)
 
+    def _is_left_to_policy(self, release: Release) -> bool:
+        """Tell whether a release died under this supervisord, and what follows is decided.
+
+        Deaths while it had yet to prove itself are not: no restart policy held then.
+        """
+        process = self._processes.get(release.program)
+        if process is None or process.state in {State.STOPPED, State.UNKNOWN}:
+            return False
+        policy = self._runs.restart_policy(release)
+        if process.next_try_at is not None or not policy.enabled:
+            return True
+        return process.state is State.FATAL and process.restarts == policy.max_restarts
+
     def _remove_stray_programs(self) -> None:
         """Remove agents' programs whose release is gone, and leases of such."""
         known = {release.program for release in self._store.releases.all()}
-        theirs = {program for program in self._processes.all() if agent_of_program(program)}
-        for program in sorted({*self._programs.names(), *theirs} - known):
+        ours = set(self._programs.names())
+        if self._settings.supervisor.url is None:
+            ours |= {program for program in self._processes.all() if agent_of_program(program)}
+        for program in sorted(ours - known):
             try:
                 self._supervisord.kill(program)
                 self._processes.wait(

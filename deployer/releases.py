@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
+from typing import Final
 
+from deployer import faults
+from deployer.errors import DeployerError
+from deployer.manifest import Manifest
+from deployer.model import Release, ReleaseStatus
 from deployer.state_dir import StateDir
+
+_log: Final = logging.getLogger(__name__)
+
+_RECORD: Final = "release.json"
 
 
 class ReleaseFiles:
@@ -26,7 +40,9 @@ class ReleaseFiles:
     def keep_archive(self, received: Path, sha256: str) -> Path:
         """Move a received ZIP to where packages lie; the same bytes are stored once."""
         archive = self.archive(sha256)
-        return received.replace(archive)
+        kept = received.replace(archive)
+        faults.reach("releases.keep_archive")
+        return kept
 
     def prepare(self, agent: str, number: int) -> Path:
         """Make the directory of a new release, empty; what a crash left there goes first."""
@@ -35,13 +51,63 @@ class ReleaseFiles:
             delete_tree(release)
         self._state.agent(agent).mkdir(mode=0o711, exist_ok=True)
         release.mkdir(mode=0o755, parents=True)
+        faults.reach("releases.prepare")
         return release
+
+    def write_record(self, release: Release) -> None:
+        """Write a release's row beside its code, to be read should the database be lost."""
+        path = self._record(release.agent, release.number)
+        document = {**asdict(release), "created_at": release.created_at.isoformat()}
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.write_text(json.dumps(document), encoding="utf-8")
+        fresh.replace(path)
+        faults.reach("releases.write_record")
+
+    def recorded(self) -> Iterator[Release]:
+        """Read every release that wrote a record; those that never became whole have none."""
+        for path in sorted(self._state.agents.glob(f"*/releases/*/{_RECORD}")):
+            try:
+                document = json.loads(path.read_text(encoding="utf-8"))
+                yield Release(
+                    **{
+                        **document,
+                        "status": ReleaseStatus(document["status"]),
+                        "created_at": datetime.fromisoformat(document["created_at"]),
+                    }
+                )
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                _log.warning("cannot read %s: %s", path, error)
+
+    def _record(self, agent: str, number: int) -> Path:
+        return self._state.release(agent, number) / _RECORD
+
+    def find_damage(self, release: Release) -> str:
+        """Say what a release lacks to be started; empty when nothing is missing.
+
+        Args:
+            release: An installed one.
+        """
+        code = self._state.code(release.agent, release.number)
+        python = self._state.venv(release.agent, release.number) / "bin" / "python"
+        kind, _, value = release.entry_point.partition(" ")
+        if not code.is_dir():
+            return f"its code is missing: {code}"
+        if kind == "script" and not (code / value).is_file():
+            return f"its entry point is missing: {code / value}"
+        if not python.is_file():  # a link to an interpreter that is gone counts as well
+            return f"its Python is missing: {python}"
+        try:
+            Manifest.from_json(release.manifest)
+        except DeployerError as error:
+            return f"its manifest in state.db is damaged: {error.detail}"
+        return ""
 
     def delete(self, agent: str, number: int) -> None:
         """Delete a release's directory and its logs."""
         delete_tree(self._state.release(agent, number))
         for log in self._state.logs.glob(f"{agent}--{number}.*"):
             log.unlink(missing_ok=True)
+        faults.reach("releases.delete")
 
     def write_checksum(self, agent: str, md5: str | None) -> None:
         """Write ATOLL's NAME.md5 for the current release; None removes it."""
@@ -52,6 +118,14 @@ class ReleaseFiles:
         fresh = path.with_name(f".{path.name}.new")
         fresh.write_text(f"{md5}\n", encoding="ascii")
         fresh.replace(path)
+        faults.reach("releases.write_checksum")
+
+    def read_checksum(self, agent: str) -> str:
+        """Read ATOLL's NAME.md5; empty when there is none."""
+        try:
+            return self._state.checksum_file(agent).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return ""
 
     def delete_agent(self, agent: str, *, keep_data: bool) -> None:
         """Delete everything of an agent, but its data when asked to keep it.

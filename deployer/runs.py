@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from signal import SIGKILL, SIGTERM
 from typing import Final
 
-from deployer import causes, health, ports
+from deployer import causes, faults, health, ports
 from deployer.causes import Cause
 from deployer.errors import DeploymentCanceledError, NoFreePortError, StartError, StopError
 from deployer.journals import NOBODY, Watcher
@@ -271,6 +271,7 @@ class Runs:
         """Have supervisord start the release's program; return its pid."""
         program = release.program
         policy = launch_policy(self._state, self._settings, release, place, port)
+        faults.reach("launches.launch_policy")
         self._parts.programs.write(policy, self.restart_policy(release))
         self._supervisord.apply(program, RestartPolicy(enabled=False))
         self._supervisord.start(program)

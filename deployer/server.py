@@ -22,6 +22,7 @@ from deployer.agents import Agents
 from deployer.api.app import create_app
 from deployer.api.documents import Check
 from deployer.api.services import Services, Waiting
+from deployer.api.unparsed import refuse_with_problems
 from deployer.deployments import Deployments
 from deployer.environments import Environments, InstallerSettings
 from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefusedError
@@ -30,18 +31,16 @@ from deployer.monitor import Monitor
 from deployer.parts import Parts
 from deployer.processes import ProcessTable
 from deployer.programs import Programs
+from deployer.reconciler import Reconciler
 from deployer.recovery import Recovery
 from deployer.releases import ReleaseFiles
 from deployer.runs import Runs
+from deployer.salvage import Salvage
 from deployer.settings import Settings
-from deployer.startup import (
-    become_supervisord,
-    make_token,
-    prepare,
-    write_configuration,
-)
+from deployer.startup import make_token, prepare, url_of
 from deployer.state_dir import StateDir
 from deployer.store import Store, now
+from deployer.store.copies import restore
 from deployer.supervisord import Supervisord, connect
 from deployer.supervisord_confs import Credentials, read_credentials
 from deployer.worker import Worker
@@ -53,29 +52,22 @@ _SUPERVISORD_SECONDS: Final = 30.0
 _PARENT_SECONDS: Final = 0.5
 _ABOVE_LIMIT_BYTES: Final = 1024 * 1024
 _SPOOL_BYTES: Final = 1024 * 1024
+_LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def serve(settings: Settings) -> None:
-    """Prepare the state directory and become supervisord, or, beside a foreign one, the API.
+def serve_beside(settings: Settings) -> None:
+    """Prepare the state directory and be the API of a supervisord that is there already.
 
     Args:
-        settings: As resolved.
+        settings: As resolved, with that supervisord's URL.
 
     Raises:
         ServeRefusedError: The server cannot start here; nothing was started.
     """
     state = prepare(settings)
-    if settings.supervisor.url is not None:
-        _say(f"ATOLL Deployment Server {__version__} on {_url(settings)}, state in {state.root}")
-        Server(settings).run()
-        return
-    for name, reason in write_configuration(state, settings):
-        _say(f"moved the damaged program config {name} to {state.quarantine}: {reason}")
-    _say(f"ATOLL Deployment Server {__version__} on {_url(settings)}")
-    _say(f"state in {state.root}; Ctrl-C stops it and every agent")
-    if settings.auth == "token":
-        _say(f"token in {state.token}")
-    become_supervisord(state)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=_LOG_FORMAT)
+    _log.info("ATOLL Deployment Server %s, state in %s", __version__, state.root)
+    Server(settings).run()
 
 
 class Server:
@@ -88,6 +80,7 @@ class Server:
         tempfile.tempdir = str(self._state.tmp)  # where waitress spools uploads
         self._url, self._credentials = _way_to_supervisord(self._state, settings)
         supervisord = _connect(self._url, self._credentials, settings)
+        self._damage = restore(self._state.database, self._state.database_copy)
         parts = Parts(
             settings=settings,
             state=self._state,
@@ -108,6 +101,7 @@ class Server:
         self._parts = parts
         self._worker = Worker(parts, deployments, agents)
         self._monitor = Monitor(parts, runs, agents)
+        self._reconciler = Reconciler(parts, runs, agents)
         self._recovery = Recovery(parts, runs, deployments, agents)
         self._recovered = threading.Event()
         self._services = Services(
@@ -135,12 +129,14 @@ class Server:
             asyncore_use_poll=True,
             clear_untrusted_proxy_headers=True,
         )
+        refuse_with_problems(listener, self._settings.limits.upload_bytes)
         threading.Thread(target=self._recover, name="recovery", daemon=True).start()
         if self._settings.supervisor.url is None:
             threading.Thread(target=self._watch_parent, name="parent", daemon=True).start()
-        _log.info("serving on %s", _url(self._settings))
+        _log.info("serving on %s", url_of(self._settings))
         with contextlib.suppress(SystemExit, KeyboardInterrupt):
             listener.run()
+        self._reconciler.close()
         self._monitor.close()
         self._worker.close()
         self._parts.store.close()
@@ -153,10 +149,15 @@ class Server:
         """Set right what the last process left, and only then say that work is taken."""
         try:
             self._monitor.start()
+            self._parts.processes.refresh()
+            if self._damage:
+                _log.error("%s", self._damage)
+                Salvage(self._parts).run(self._damage)
             self._recovery.tidy()
             self._recovered.set()
             self._worker.resume()
             self._recovery.bring_back()
+            self._reconciler.start()
         except Exception:  # noqa: BLE001 - the thread's end would be seen by nobody
             _log.exception("cannot recover; /readyz stays at 503")
 
@@ -182,6 +183,14 @@ class Server:
             checks.append(Check(name="supervisord", ok=True, detail="answers"))
         except DeployerError as error:
             checks.append(Check(name="supervisord", ok=False, detail=error.detail))
+        quarantined = [
+            f"{agent.name}: {agent.quarantine}"
+            for agent in self._parts.store.agents.all()
+            if agent.quarantine
+        ]
+        # One bad agent does not keep the server from taking work; it is named here all the same.
+        detail = f"in quarantine: {'; '.join(quarantined)}" if quarantined else "none in quarantine"
+        checks.append(Check(name="agents", ok=True, detail=detail))
         return checks
 
 
@@ -190,11 +199,7 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="deployer.server")
     parser.add_argument("--state-dir", type=Path, required=True)
     arguments = parser.parse_args()
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=_LOG_FORMAT)
     try:
         Server(Settings.read(StateDir(arguments.state_dir).settings)).run()
     except DeployerError as error:
@@ -246,20 +251,9 @@ def _installer_settings(settings: Settings) -> InstallerSettings:
         exclude_newer=settings.exclude_newer,
         lock_max_age_seconds=settings.lock_max_age_seconds,
         install_seconds=settings.limits.install_seconds,
-        runtime_requirements=settings.runtime_requirements,
         python_search=settings.python.search,
         python_downloads=settings.python.downloads,
     )
-
-
-def _url(settings: Settings) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{settings.api_port}"
-
-
-def _say(sentence: str) -> None:
-    sys.stdout.write(f"{sentence}\n")
-    sys.stdout.flush()
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -1,25 +1,28 @@
-"""What `serve` does before it becomes supervisord: what can be refused is refused here."""
+"""What `serve` does before it becomes supervisord: what can be refused is refused here.
+
+This module imports little of the server: supervisord is started by a process that has to read it
+all, and whoever waits for the server waits for that too.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import secrets
 import socket
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
-from deployer import ports
-from deployer.errors import ServeRefusedError
+from deployer import __version__, faults, ports
+from deployer.errors import ProgramConfigError, ServeRefusedError, SettingsInvalidError
 from deployer.leftovers import MARKER, end_leftovers
 from deployer.programs import Programs, replace_file
 from deployer.settings import Settings
 from deployer.state_dir import StateDir
 
 _KEPT_VARIABLES: Final = (
+    faults.VARIABLE,
     "PATH",
     "HOME",
     "LANG",
@@ -37,6 +40,25 @@ _OPEN: Final = 0o711  # an agent under a uid of its own must be able to walk thr
 _OURS: Final = 0o700
 
 
+def serve(settings: Settings) -> None:
+    """Prepare the state directory and become supervisord, whose first program is the API.
+
+    Args:
+        settings: As resolved, with a supervisord of our own.
+
+    Raises:
+        ServeRefusedError: The server cannot start here; nothing was started.
+    """
+    state = prepare(settings)
+    for name, reason in write_configuration(state, settings):
+        _say(f"moved the damaged program config {name} to {state.quarantine}: {reason}")
+    _say(f"ATOLL Deployment Server {__version__} on {url_of(settings)}")
+    _say(f"state in {state.root}; Ctrl-C stops it and every agent")
+    if settings.auth == "token":
+        _say(f"token in {state.token}")
+    become_supervisord(state)
+
+
 def prepare(settings: Settings) -> StateDir:
     """Make a state directory ready for a server.
 
@@ -50,12 +72,20 @@ def prepare(settings: Settings) -> StateDir:
         ServeRefusedError: It cannot be written, another server has it, or the API's port is taken.
     """
     state = StateDir(settings.state_dir)
-    _make_directories(state)
-    _take_lock(state)
-    end_leftovers(state.root)
-    _try_port(settings)
-    replace_file(state.settings, settings.to_json().encode())
-    make_token(state)
+    try:
+        _make_directories(state)
+        _take_lock(state)
+        if settings.supervisor.url is None:  # a foreign one has kept the agents running meanwhile
+            end_leftovers(state.root)
+        _try_port(settings)
+        replace_file(state.settings, settings.to_json().encode())
+        make_token(state)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        raise ServeRefusedError(
+            f"cannot use the state directory {state.root}: {error.strerror or error}{place};"
+            " choose another one with --state-dir"
+        ) from error
     return state
 
 
@@ -71,13 +101,25 @@ def write_configuration(state: StateDir, settings: Settings) -> tuple[tuple[str,
 
     Returns:
         File name and reason of each that was moved.
+
+    Raises:
+        ServeRefusedError: supervisord cannot work below this path.
     """
     programs = Programs(
         state, log_bytes=settings.limits.log_bytes, log_backups=settings.limits.log_backups
     )
     moved = programs.quarantine_broken()
-    programs.write_supervisord_conf(service_command(state))
+    try:
+        programs.write_supervisord_conf(service_command(state))
+    except ProgramConfigError as error:
+        raise ServeRefusedError("; ".join(filter(None, (error.detail, error.hint)))) from error
     return moved
+
+
+def url_of(settings: Settings) -> str:
+    """Give the address of the API, as far as its settings know it."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.api_port}"
 
 
 def service_command(state: StateDir) -> list[str]:
@@ -116,19 +158,12 @@ def _make_directories(state: StateDir) -> None:
         state.cache,
         state.tmp,
     )
-    try:
-        for directory in (*open_ones, *ours):
-            directory.mkdir(parents=True, exist_ok=True)
-            directory.chmod(_OPEN if directory in open_ones else _OURS)
-        probe = state.run / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ServeRefusedError(
-            f"cannot use the state directory {state.root}: {error.strerror or error};"
-            " choose another one with --state-dir",
-            cause=f"{state.root} cannot be written",
-        ) from error
+    for directory in (*open_ones, *ours):
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(_OPEN if directory in open_ones else _OURS)
+    probe = state.run / ".writable"
+    probe.touch()
+    probe.unlink()
 
 
 def _take_lock(state: StateDir) -> None:
@@ -139,23 +174,24 @@ def _take_lock(state: StateDir) -> None:
     descriptor = os.open(state.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
+        present = _present_server(state, descriptor)
         os.close(descriptor)
         raise ServeRefusedError(
-            f"cannot serve from {state.root}: {_present_server(state)} does already;"
-            " stop it, or choose another state directory with --state-dir",
-            cause="another server has this state directory",
+            f"cannot serve from {state.root}: {present} does already;"
+            " stop it, or choose another state directory with --state-dir"
         ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
 
-def _present_server(state: StateDir) -> str:
+def _present_server(state: StateDir, descriptor: int) -> str:
     try:
-        pid = (state.run / "supervisord.pid").read_text(encoding="ascii").strip()
-        document = json.loads(state.settings.read_bytes())
-    except (OSError, ValueError):
+        pid = os.pread(descriptor, 20, 0).decode("ascii").strip()
+        url = url_of(Settings.read(state.settings))
+    except (OSError, ValueError, SettingsInvalidError):
         return "another server"
-    where = Path(document.get("state_dir", "")).name
-    return f"another server (pid {pid}, port {document.get('api_port')}, {where})"
+    return f"another server (pid {pid}, {url})"
 
 
 def _try_port(settings: Settings) -> None:
@@ -168,9 +204,13 @@ def _try_port(settings: Settings) -> None:
             probe.listen(1)
     except OSError as error:
         holder = ports.holder_of(settings.api_port)
-        reason = f"held by {holder}" if holder is not None else (error.strerror or str(error))
-        raise ServeRefusedError(
-            f"cannot serve on {settings.host}:{settings.api_port}: {reason};"
-            " choose another port with --api-port",
-            cause=f"port {settings.api_port} is taken",
-        ) from error
+        if holder is not None:
+            why = f"port {settings.api_port} is held by {holder}; choose another with --api-port"
+        else:
+            why = f"{error.strerror or error}; choose another --host or --api-port"
+        raise ServeRefusedError(f"cannot serve on {url_of(settings)}: {why}") from error
+
+
+def _say(sentence: str) -> None:
+    sys.stdout.write(f"{sentence}\n")
+    sys.stdout.flush()

@@ -31,6 +31,11 @@ class StateDir:
         return self.root / "state.db"
 
     @property
+    def database_copy(self) -> Path:
+        """The database as it was after the last deployment."""
+        return self.root / "state.db.copy"
+
+    @property
     def supervisord_conf(self) -> Path:
         """The configuration that supervisord and supervisorctl read."""
         return self.root / "supervisord.conf"

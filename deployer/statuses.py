@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
 from deployer.model import Agent, Desired, PortLease, Process, Release, State
 from deployer.readings import Reading
+from deployer.retries import Retry
 
 
 class AgentStatus(StrEnum):
@@ -48,6 +50,7 @@ class AgentView:
         lease: The port it holds; None while it is stopped.
         process: What supervisord says; None when it knows no program for it.
         reading: What it answered last; None when this process was not asked yet.
+        retry: When it is tried again after it failed; None when it is not.
     """
 
     agent: Agent
@@ -55,6 +58,7 @@ class AgentView:
     lease: PortLease | None
     process: Process | None
     reading: Reading | None
+    retry: Retry | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -67,20 +71,39 @@ class AgentView:
         return None if self.lease is None else self.lease.port
 
     @property
+    def next_try_at(self) -> datetime | None:
+        """When it will be started again by itself; None when it will not."""
+        if self.is_alive:
+            return None
+        if self.process is not None and self.process.next_try_at is not None:
+            return self.process.next_try_at
+        return None if self.retry is None else self.retry.next_at
+
+    @property
     def status(self) -> AgentStatus:
         """One word for all of it."""
         state = None if self.process is None else self.process.state
-        if state in {None, State.STOPPED}:
-            return self._status_at_rest()
-        if state == State.STOPPING:
+        if state is State.STOPPING:
             return AgentStatus.STOPPING
         if state in {State.STARTING, State.RUNNING}:
             return self._status_alive()
-        if self.process is not None and self.process.next_try_at is not None:
-            return AgentStatus.STARTING
-        if state == State.FATAL and self.process is not None and self.process.restarts > 0:
+        if self.agent.quarantine:
+            return AgentStatus.QUARANTINED
+        if self._is_crash_looping:
             return AgentStatus.CRASH_LOOPING
-        return AgentStatus.FAILED
+        if state in {None, State.STOPPED}:
+            return self._status_at_rest()
+        return AgentStatus.STARTING if self.next_try_at is not None else AgentStatus.FAILED
+
+    @property
+    def _is_crash_looping(self) -> bool:
+        if self.retry is not None and self.retry.is_crash_loop:
+            return True
+        return (
+            self.process is not None
+            and self.process.state is State.FATAL
+            and self.process.restarts > 0
+        )
 
     def _status_at_rest(self) -> AgentStatus:
         if self.agent.last_error:

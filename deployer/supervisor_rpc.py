@@ -12,6 +12,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from supervisor.xmlrpc import Faults
 
+from deployer import faults
 from deployer.errors import SupervisordRefusedError, SupervisordUnreachableError
 
 _NOWHERE: Final = "http://supervisord"
@@ -41,7 +42,7 @@ class Rpc:
         self._timeout_seconds = timeout_seconds
 
     def call(
-        self, act: str, method: str, *arguments: str | bool, fine: tuple[int, ...] = ()
+        self, act: str, method: str, *arguments: str | int, fine: tuple[int, ...] = ()
     ) -> Any:
         """Call a method.
 
@@ -58,6 +59,7 @@ class Rpc:
         """
         try:
             answer = self._post(xmlrpc.client.dumps(arguments, method))
+            faults.reach(method)
             return xmlrpc.client.loads(answer)[0][0]
         except xmlrpc.client.Fault as fault:
             if fault.faultCode in fine:

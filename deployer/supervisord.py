@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from supervisor.xmlrpc import Faults
 
@@ -42,7 +42,13 @@ class Supervisord(Protocol):
 
     Every method raises `SupervisordUnreachableError` when there is no answer in time, or when
     supervisord is shutting down, and `SupervisordRefusedError` when it says no.
+
+    Attributes:
+        limits_restarts: Whether programs are restarted as their policies say. Else whatever dies
+            later than a second after its start is started again, for ever.
     """
+
+    limits_restarts: ClassVar[bool]
 
     def ping(self) -> None:
         """Make sure that supervisord answers and takes orders."""
@@ -107,6 +113,8 @@ def connect(
 class PluginSupervisord:
     """The way to a supervisord with our plugin: one program at a time, in milliseconds."""
 
+    limits_restarts: ClassVar = True
+
     def __init__(self, rpc: Rpc) -> None:
         """Call through rpc."""
         self._rpc = rpc
@@ -156,6 +164,8 @@ class StockSupervisord:
     Each `apply` has it read all its configs again, which fails when any of them is broken. How
     often a program is started again is what its config says, and is not told.
     """
+
+    limits_restarts: ClassVar = False
 
     def __init__(self, rpc: Rpc) -> None:
         """Call through rpc."""

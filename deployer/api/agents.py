@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from http import HTTPStatus
 from typing import Final
 
@@ -22,6 +21,7 @@ from deployer.model import Release, State
 from deployer.statuses import AgentStatus, AgentView
 
 _ACT_SECONDS: Final = 60.0
+_WAIT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
 _EVIDENCE_LINES: Final = 50
 _ACT_PROBLEMS: Final = (
@@ -56,17 +56,13 @@ def answer_act(
         seconds: How long to hold the request.
     """
     name, future = act
-    host = called_host(req, services)
-    with services.waiting.place() as may_wait:
-        try:
-            view = future.result(timeout=seconds if may_wait else 0)
-        except FutureTimeoutError:
-            if future.done():  # the act itself raised a TimeoutError
-                raise
-            view = services.agents.view(name)
-            resp.status = HTTPStatus.ACCEPTED
-            resp.location = f"/v1/agents/{name}"
-    write(resp, documents.connection(view, host))
+    if services.waiting.hold(future, seconds):
+        view = future.result()
+    else:
+        view = services.agents.view(name)
+        resp.status = HTTPStatus.ACCEPTED
+        resp.location = f"/v1/agents/{name}"
+    write(resp, documents.connection(view, called_host(req, services)))
 
 
 class Agents:
@@ -80,7 +76,7 @@ class Agents:
         "List agents by name",
         {HTTPStatus.OK: documents.AgentList},
         problems=(HTTPStatus.BAD_REQUEST,),
-        query={**PAGE, "cursor": "`next` of the page before"},
+        query=PAGE,
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List agents, a page at a time."""
@@ -108,15 +104,26 @@ class OneAgent:
 
     @operation(
         "Remove an agent",
-        {HTTPStatus.NO_CONTENT: None},
-        problems=(HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT),
-        query={"keep_data": "true: leave its data directory for a later agent of this name"},
+        {HTTPStatus.NO_CONTENT: None, HTTPStatus.ACCEPTED: None},
+        problems=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+        query={
+            **WAIT,
+            "keep_data": "true: leave its data directory for a later agent of this name",
+        },
     )
     def on_delete(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
-        """Stop it and delete everything of it."""
+        """Stop it and delete everything of it: 204 when that is done within the wait, else 202."""
         keep_data = inputs.boolean(req.get_param("keep_data"), "keep_data", default=False)
-        self._services.agents.remove(agent, keep_data=keep_data)
-        resp.status = HTTPStatus.NO_CONTENT
+        seconds = inputs.wait_seconds(req, _ACT_SECONDS)
+        agents = self._services.agents
+        agents.view(agent)  # 404 before a thread is taken
+        future = self._services.worker.act(lambda: agents.remove(agent, keep_data=keep_data))
+        if self._services.waiting.hold(future, seconds):
+            future.result()
+            resp.status = HTTPStatus.NO_CONTENT
+        else:
+            resp.status = HTTPStatus.ACCEPTED
+            resp.location = f"/v1/agents/{agent}"
 
 
 class AgentAct:
@@ -142,6 +149,22 @@ class AgentAct:
         answer_act(req, resp, self._services, (agent, future), seconds)
 
 
+class AgentKill:
+    """The end of an agent by force, at ``/v1/agents/{agent}/kill``."""
+
+    def __init__(self, services: Services) -> None:
+        """Kill through services."""
+        self._services = services
+
+    @operation(
+        "Kill an agent", {HTTPStatus.OK: documents.Connection}, problems=_ACT_PROBLEMS, query=WAIT
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
+        """End its process now, in this very thread: those for acts may all be waiting."""
+        view = self._services.agents.kill(agent)
+        write(resp, documents.connection(view, called_host(req, self._services)))
+
+
 class AgentWait:
     """A held question, at ``/v1/agents/{agent}/wait``."""
 
@@ -158,17 +181,21 @@ class AgentWait:
             HTTPStatus.REQUEST_TIMEOUT,
             HTTPStatus.TOO_MANY_REQUESTS,
         ),
-        query={"status": "The status to wait for, by default running", "timeout": "Seconds"},
+        query={
+            "status": "The status to wait for, by default running",
+            "timeout": "Seconds, 30 by default, at most 120",
+        },
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Answer 200 as soon as it has the status, or 408 when the time is over."""
         word = req.get_param("status") or AgentStatus.RUNNING
         if word not in set(AgentStatus):
             raise BadRequestError(
-                f"cannot wait for status {word[:40]!r}: it is one of {', '.join(AgentStatus)}"
+                f"cannot wait for status {word[:40]!r}: it is one of {', '.join(AgentStatus)}",
+                cause="no such status",
             )
-        timeout = req.get_param_as_float("timeout", min_value=0) or 30.0
-        deadline = time.monotonic() + min(timeout, inputs.LONGEST_WAIT_SECONDS)
+        timeout = inputs.timeout_seconds(req, _WAIT_SECONDS)
+        deadline = time.monotonic() + timeout
         with self._services.waiting.required_place():
             while (view := self._services.agents.view(agent)).status != word:
                 if time.monotonic() >= deadline:

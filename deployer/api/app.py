@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import falcon
+from falcon.routing import CompiledRouter
 
 from deployer.api import problems
 from deployer.api.atoll import WireMarker
-from deployer.api.gate import Gate, Login
+from deployer.api.gate import Gate
 from deployer.api.inputs import AgentNameConverter, ReleaseNumberConverter
+from deployer.api.logins import Login
 from deployer.api.openapi import OpenApi, openapi_document
 from deployer.api.pages import Docs
-from deployer.api.routes import route_table
+from deployer.api.routes import Route, route_table
 from deployer.api.services import Services
 from deployer.api.supervisor_ui import SupervisorUi
 from deployer.errors import DeployerError
@@ -31,9 +36,9 @@ def create_app(services: Services, supervisord_url: str, credentials: Credential
         A WSGI application.
     """
     settings = services.parts.settings
-    names = {"localhost", settings.host, settings.agent_host or ""} - {""}
+    names = {"localhost", settings.host, settings.agent_host or "localhost"}
     gate = Gate(services.token, frozenset(name.lower() for name in names))
-    app: App = falcon.App(middleware=[gate, WireMarker()])
+    app: App = falcon.App(middleware=[gate, WireMarker()], router=_Router())
     app.req_options.auto_parse_form_urlencoded = False
     app.req_options.strip_url_path_trailing_slash = False
     app.router_options.converters["agent"] = AgentNameConverter
@@ -41,14 +46,26 @@ def create_app(services: Services, supervisord_url: str, credentials: Credential
     app.add_error_handler(Exception, problems.on_surprise)
     app.add_error_handler(falcon.HTTPError, problems.on_http_error)
     app.add_error_handler(DeployerError, problems.on_error)
-    routes = route_table(services)
+    routes = [*route_table(services)]
+    contract = cache(lambda: openapi_document(routes))
+    ui = SupervisorUi(supervisord_url, credentials, services.waiting)
+    routes += [
+        Route("/openapi.json", OpenApi(contract), "server"),
+        Route("/docs", Docs(contract), "server"),
+        Route("/login", Login(gate), "web"),
+        Route("/supervisor", ui, "web"),
+        Route("/supervisor/{path:path}", ui, "web"),
+    ]
     for route in routes:
         app.add_route(route.path, route.resource, suffix=route.suffix)
-    document = openapi_document(routes)
-    ui = SupervisorUi(supervisord_url, credentials, services.waiting)
-    app.add_route("/openapi.json", OpenApi(document))
-    app.add_route("/docs", Docs(document))
-    app.add_route("/login", Login(gate))
-    app.add_route("/supervisor", ui)
-    app.add_route("/supervisor/{path:path}", ui)
     return app
+
+
+class _Router(CompiledRouter):
+    """Has HEAD answered wherever GET is; falcon leaves the body away."""
+
+    def map_http_methods(self, resource: object, **kwargs: Any) -> Any:
+        methods = super().map_http_methods(resource, **kwargs)
+        if "GET" in methods:
+            methods = {"HEAD": methods["GET"], **methods}
+        return methods

@@ -1,131 +1,65 @@
 """The ATOLL 2.x wire, kept exactly, so that its own client works unchanged.
 
 The shapes were captured from ATOLL 2.0.1's ``DeploymentClient``. It gives up after 30 s, sends no
-key, and shows its user only the status line of an error: so what is held is let go after 25 s, and
-short causes stand in the reason phrase.
+key, and shows its user only the status line of an error: so what is held is let go before that,
+with 202 and a word that says it goes on, and short causes stand in the reason phrase.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import falcon
-from pydantic import BaseModel, Field
 
 from deployer import __version__
-from deployer.api import documents, inputs
+from deployer.api import inputs
 from deployer.api.agents import explain
 from deployer.api.answers import write
+from deployer.api.atoll_documents import (
+    NamedAgent,
+    WireAgent,
+    WireAgents,
+    WireDeployed,
+    WireDeploying,
+    WireDiagnostics,
+    WireFound,
+    WireHealth,
+    WireMissing,
+    WireServing,
+    WireStatus,
+    WireStopped,
+)
 from deployer.api.deployments import error_of, wait_for
 from deployer.api.operations import operation
-from deployer.api.packages import PackageReceiver
+from deployer.api.packages import UPLOAD_TYPES, PackageReceiver
 from deployer.api.services import Services
-from deployer.errors import AgentUnknownError, BadRequestError, StartError
+from deployer.errors import AgentBusyError, AgentUnknownError, Problem, RequestInvalidError
 from deployer.logs import tail
 from deployer.model import AGENT_NAME, Desired, Release
 from deployer.statuses import WIRE_WORDS, AgentStatus, AgentView
 from deployer.store import Request, now
 
-PATIENCE_SECONDS: Final = 25.0
 _DIAGNOSTIC_LINES: Final = 50
+_UNWELL: Final = frozenset(
+    {
+        AgentStatus.DEGRADED,
+        AgentStatus.FAILED,
+        AgentStatus.CRASH_LOOPING,
+        AgentStatus.QUARANTINED,
+    }
+)
 _ACT_PROBLEMS: Final = (
-    HTTPStatus.BAD_REQUEST,
     HTTPStatus.NOT_FOUND,
     HTTPStatus.CONFLICT,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
     HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.INSUFFICIENT_STORAGE,
 )
-
-
-class WireAgent(documents.Document):
-    """An agent of ATOLL's list."""
-
-    name: str
-    status: str
-    port: int | None
-    pid: int | None
-    checksum: str
-    config_path: str
-
-
-class WireAgents(documents.Document):
-    """ATOLL's list of agents."""
-
-    agents: list[WireAgent]
-    count: int
-
-
-class WireCheck(documents.Document):
-    """Whether a package is installed as somebody's current release."""
-
-    exists: bool
-    name: str | None = None
-    status: str | None = None
-    port: int | None = None
-    running: bool | None = None
-    message: str | None = None
-
-
-class WireDeployed(documents.Document):
-    """What came of an upload."""
-
-    status: Literal["deployed", "already_installed", "deploying"]
-    name: str
-    checksum: str
-    config_path: str
-    message: str
-    status_url: str | None = None
-
-
-class WireAct(documents.Document):
-    """What came of a start, stop or restart."""
-
-    status: str
-    name: str
-    port: int | None = None
-    pid: int | None = None
-
-
-class WireStatus(documents.Document):
-    """One agent, as ATOLL shows it."""
-
-    name: str
-    status: str
-    port: int | None
-    pid: int | None
-    checksum: str
-    start_time: str | None
-    restart_count: int
-    health_status: str
-    error_message: str | None
-
-
-class WireDiagnostics(documents.Document):
-    """Everything that ATOLL shows of an agent that failed."""
-
-    agent_name: str
-    status: str
-    diagnostics: dict[str, Any]
-    error_message: str | None
-    exit_code: int | None
-    stdout: str
-    stderr: str
-    config_path: str
-    timestamp: str
-
-
-class NamedAgent(BaseModel):
-    """The body of a start, stop or restart.
-
-    Attributes:
-        agent_name: Which agent.
-    """
-
-    agent_name: Annotated[str, Field(min_length=1, max_length=1000)]
+_SERVING: Final = {HTTPStatus.OK: WireServing, HTTPStatus.ACCEPTED: WireServing}
+_STOPPED: Final = {HTTPStatus.OK: WireStopped, HTTPStatus.ACCEPTED: WireStopped}
 
 
 class Wire:
@@ -140,15 +74,14 @@ class Wire:
         self._agents = services.agents
         self._worker = services.worker
         self._receiver = receiver
+        self._patience_seconds = self._settings.limits.atoll_wait_seconds
 
-    @operation(
-        "ATOLL: tell that a server is there", {HTTPStatus.OK: documents.WireHealth}, is_open=True
-    )
+    @operation("ATOLL: tell that a server is there", {HTTPStatus.OK: WireHealth}, is_open=True)
     def on_get_health(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Say healthy, and whether a key is wanted."""
         write(
             resp,
-            documents.WireHealth(
+            WireHealth(
                 status="healthy",
                 version=__version__,
                 auth_enabled=self._settings.auth == "token",
@@ -164,7 +97,7 @@ class Wire:
 
     @operation(
         "ATOLL: tell whether a package is installed",
-        {HTTPStatus.OK: WireCheck},
+        {HTTPStatus.OK: (WireFound, WireMissing)},
         problems=_ACT_PROBLEMS,
         query={"checksum": "The MD5 of the package", "start": "true: start it if it is stopped"},
     )
@@ -172,21 +105,23 @@ class Wire:
         """Look for an installed current release by its MD5; only looks, unless asked to start."""
         checksum = (req.get_param("checksum") or "").strip().lower()
         if not checksum:
-            raise BadRequestError(
-                "cannot check: the query parameter checksum is missing", cause="checksum is missing"
+            raise RequestInvalidError(
+                "cannot check: the query parameter checksum is missing",
+                cause="checksum is missing",
+                problems=(Problem("checksum", "must be the MD5 of a package"),),
             )
+        is_to_start = inputs.boolean(req.get_param("start"), "start", default=False)
         package = self._store.packages.find(checksum)
         release = package and self._store.releases.current_of_package(package.sha256)
         if not release:
-            write_short(resp, WireCheck(exists=False, message="Agent not found: upload it"))
+            write(resp, WireMissing(message="Agent not found: upload it"))
             return
         view = self._agents.view(release.agent)
-        if inputs.boolean(req.get_param("start"), "start", default=False) and not view.is_alive:
-            view = self._act(release.agent, "start")
-        write_short(
+        if is_to_start and not view.is_alive:
+            _, view = self._act(release.agent, self._agents.start, Desired.RUNNING)
+        write(
             resp,
-            WireCheck(
-                exists=True,
+            WireFound(
                 name=view.agent.name,
                 status=WIRE_WORDS[view.status],
                 port=_port(view),
@@ -196,10 +131,10 @@ class Wire:
 
     @operation(
         "ATOLL: deploy a package",
-        {HTTPStatus.OK: WireDeployed, HTTPStatus.ACCEPTED: WireDeployed},
+        {HTTPStatus.OK: WireDeployed, HTTPStatus.ACCEPTED: WireDeploying},
         problems=(*_ACT_PROBLEMS, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
         query={"force": "true: install it anew even when it is current"},
-        body=("multipart/form-data", "application/zip"),
+        body=UPLOAD_TYPES,
     )
     def on_post_deploy(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Install a package without starting it; on a running agent, deploy it in full."""
@@ -210,66 +145,59 @@ class Wire:
         current = self._store.releases.current_of_package(package.sha256)
         if current is not None and not force:
             message = f"{current.agent} is installed already"
-            write_short(resp, self._deployed("already_installed", current, message))
+            write(resp, self._deployed("already_installed", current, message))
             return
+        strategy = self._worker.strategy(None, package.manifest)
         deployment = self._worker.submit(
-            Request(
-                package=package,
-                strategy=self._worker.strategy(None, package.manifest),
-                start=False,
-                force=force,
-            )
+            Request(package=package, strategy=strategy, start=False, force=force)
         )
-        deployment = wait_for(self._services, deployment.id, PATIENCE_SECONDS)
-        if deployment.failure is not None:
-            raise error_of(deployment.failure)
+        deployment = wait_for(self._services, deployment.id, self._patience_seconds)
+        error = error_of(deployment)
+        if error is not None:
+            raise error
         if not deployment.status.is_over:
             resp.status = HTTPStatus.ACCEPTED
             resp.location = f"/v1/deployments/{deployment.id}"
-            write_short(
+            write(
                 resp,
-                WireDeployed(
-                    status="deploying",
+                WireDeploying(
                     name=package.agent,
                     checksum=package.md5,
-                    config_path="",
                     message="still at it: watch status_url",
                     status_url=resp.location,
                 ),
             )
             return
         release = self._store.releases.get(package.agent, deployment.release or 0)
-        write_short(resp, self._deployed("deployed", release, f"{release.agent} is installed"))
+        write(resp, self._deployed("deployed", release, f"{release.agent} is installed"))
 
-    @operation(
-        "ATOLL: start an agent", {HTTPStatus.OK: WireAct}, problems=_ACT_PROBLEMS, body=NamedAgent
-    )
+    @operation("ATOLL: start an agent", _SERVING, problems=_ACT_PROBLEMS, body=NamedAgent)
     def on_post_start(
         self, req: falcon.Request, resp: falcon.Response, agent: str | None = None
     ) -> None:
         """Start it and hold the request until it serves."""
-        view = self._act(_named(req, agent), "start")
-        write(resp, _acted("started", view))
+        is_over, view = self._act(_named(req, agent), self._agents.start, Desired.RUNNING)
+        document = _serving("started" if is_over else "starting", view)
+        self._answer(resp, document, is_over=is_over)
 
-    @operation(
-        "ATOLL: stop an agent", {HTTPStatus.OK: WireAct}, problems=_ACT_PROBLEMS, body=NamedAgent
-    )
+    @operation("ATOLL: stop an agent", _STOPPED, problems=_ACT_PROBLEMS, body=NamedAgent)
     def on_post_stop(
         self, req: falcon.Request, resp: falcon.Response, agent: str | None = None
     ) -> None:
         """Stop it and hold the request until it is down."""
-        view = self._act(_named(req, agent), "stop")
-        write_short(resp, WireAct(status="stopped", name=view.agent.name))
+        is_over, view = self._act(_named(req, agent), self._agents.stop, Desired.STOPPED)
+        word: Literal["stopped", "stopping"] = "stopped" if is_over else "stopping"
+        document = WireStopped(status=word, name=view.agent.name)
+        self._answer(resp, document, is_over=is_over)
 
-    @operation(
-        "ATOLL: restart an agent", {HTTPStatus.OK: WireAct}, problems=_ACT_PROBLEMS, body=NamedAgent
-    )
+    @operation("ATOLL: restart an agent", _SERVING, problems=_ACT_PROBLEMS, body=NamedAgent)
     def on_post_restart(
         self, req: falcon.Request, resp: falcon.Response, agent: str | None = None
     ) -> None:
         """Restart it and hold the request until it serves."""
-        view = self._act(_named(req, agent), "restart")
-        write(resp, _acted("restarted", view))
+        is_over, view = self._act(_named(req, agent), self._agents.restart, Desired.RUNNING)
+        document = _serving("restarted" if is_over else "restarting", view)
+        self._answer(resp, document, is_over=is_over)
 
     @operation(
         "ATOLL: show an agent", {HTTPStatus.OK: WireStatus}, problems=(HTTPStatus.NOT_FOUND,)
@@ -330,31 +258,37 @@ class Wire:
             ),
         )
 
-    def _act(self, name: str, verb: Literal["start", "stop", "restart"]) -> AgentView:
-        """Do something and wait for it as long as the client does."""
-        self._view(name)
-        acts = {
-            "start": self._agents.start,
-            "stop": self._agents.stop,
-            "restart": self._agents.restart,
-        }
-        act = acts[verb]
+    def _act(
+        self, name: str, act: Callable[[str], AgentView], desired: Desired
+    ) -> tuple[bool, AgentView]:
+        """Do something with an agent, and wait for it as long as the client does.
+
+        Returns:
+            Whether it is over, and how the agent is.
+
+        Raises:
+            AgentBusyError: Somebody asked for the contrary meanwhile.
+        """
+        self._view(name)  # 404 before a thread is taken
         future = self._worker.act(lambda: act(name))
-        try:
-            view = future.result(timeout=PATIENCE_SECONDS)
-        except FutureTimeoutError:
-            if future.done():  # the act itself raised a TimeoutError
-                raise
-            raise StartError(
-                f"cannot say yet that {name} is there: after {PATIENCE_SECONDS:.0f} s it is still"
-                f" at its {verb}",
-                cause=f"{verb} of {name} takes longer; ask /status/{name}",
-            ) from None
-        if verb != "stop" and view.agent.desired is not Desired.RUNNING:
-            raise StartError(
-                f"cannot {verb} {name}: somebody stopped it", cause="stopped meanwhile"
+        if not self._services.waiting.hold(future, self._patience_seconds):
+            return False, self._agents.view(name)
+        view = future.result()
+        if view.agent.desired is not desired:
+            raise AgentBusyError(
+                f"cannot say that {name} is {desired}: somebody asked for the contrary meanwhile",
+                cause="somebody asked for the contrary meanwhile",
             )
-        return view
+        return True, view
+
+    def _answer(
+        self, resp: falcon.Response, document: WireServing | WireStopped, *, is_over: bool
+    ) -> None:
+        """Answer 200 when it is done, 202 while it goes on."""
+        if not is_over:
+            resp.status = HTTPStatus.ACCEPTED
+            resp.location = f"/status/{document.name}"
+        write(resp, document)
 
     def _view(self, name: str) -> AgentView:
         if not AGENT_NAME.fullmatch(name):
@@ -390,12 +324,6 @@ class Wire:
         return str(self._state.code(release.agent, release.number) / "agent.toml")
 
 
-def write_short(resp: falcon.Response, document: documents.Document) -> None:
-    """Write a document without the members that do not apply, as ATOLL does."""
-    resp.content_type = falcon.MEDIA_JSON
-    resp.data = document.model_dump_json(exclude_none=True).encode()
-
-
 class WireMarker:
     """Middleware that marks requests of the wire: their errors stand in the status line too."""
 
@@ -412,9 +340,11 @@ def _named(req: falcon.Request, agent: str | None) -> str:
     return inputs.json_body(req, NamedAgent).agent_name
 
 
-def _acted(status: str, view: AgentView) -> WireAct:
+def _serving(
+    status: Literal["started", "restarted", "starting", "restarting"], view: AgentView
+) -> WireServing:
     pid = view.process.pid if view.process is not None else None
-    return WireAct(status=status, name=view.agent.name, port=_port(view), pid=pid)
+    return WireServing(status=status, name=view.agent.name, port=_port(view), pid=pid)
 
 
 def _port(view: AgentView) -> int | None:
@@ -424,4 +354,4 @@ def _port(view: AgentView) -> int | None:
 def _health(view: AgentView) -> str:
     if view.status is AgentStatus.RUNNING:
         return "healthy"
-    return "unhealthy" if view.status in {AgentStatus.DEGRADED, AgentStatus.FAILED} else "unknown"
+    return "unhealthy" if view.status in _UNWELL else "unknown"

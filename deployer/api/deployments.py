@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -16,18 +17,21 @@ from deployer.api import documents, inputs
 from deployer.api.agents import answer_act, called_host
 from deployer.api.answers import write
 from deployer.api.operations import PAGE, WAIT, operation
-from deployer.api.packages import ZIP_TYPES, PackageReceiver
+from deployer.api.packages import UPLOAD_TYPES, PackageReceiver
 from deployer.api.problems import write_problem
 from deployer.api.services import Services
 from deployer.errors import (
     AgentUnknownError,
     DeployerError,
+    DeploymentCanceledError,
     error_class,
 )
+from deployer.model import DeploymentStatus
 from deployer.statuses import AgentView
 from deployer.store import Request
 
 _START_SECONDS: Final = 60.0
+_OPTIONS: Final = ("strategy", "start", "force")
 _QUERY: Final = {
     **WAIT,
     "strategy": "rehearse, replace or parallel; by default what the manifest says",
@@ -90,8 +94,8 @@ class Deployments:
     @operation(
         "Deploy a package",
         {
-            HTTPStatus.OK: documents.Connection,
-            HTTPStatus.ACCEPTED: documents.Deployment,
+            HTTPStatus.OK: (documents.Connection, documents.Deployment),
+            HTTPStatus.ACCEPTED: (documents.Connection, documents.Deployment),
         },
         problems=(
             HTTPStatus.BAD_REQUEST,
@@ -106,33 +110,48 @@ class Deployments:
             HTTPStatus.INSUFFICIENT_STORAGE,
         ),
         query=_QUERY,
-        body=DeploymentRequest,
+        body=(DeploymentRequest, *UPLOAD_TYPES),
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Deploy an uploaded package, or the ZIP in the body with the options as query."""
-        inputs.wait_seconds(req)  # refused before anything is begun
-        wanted = self._wanted(req)
+        # Before anything is done: a request that is refused must not have happened.
+        seconds = inputs.wait_seconds(req)
+        seconds_to_start = inputs.wait_seconds(req, _START_SECONDS)
+        is_upload = inputs.media_type(req) in UPLOAD_TYPES
+        wanted = self._uploaded(req) if is_upload else self._named(req)
         result = self._services.worker.deploy(wanted)
         if isinstance(result, Future):
-            seconds = inputs.wait_seconds(req, _START_SECONDS)
-            answer_act(req, resp, self._services, (wanted.package.agent, result), seconds)
+            act = wanted.package.agent, result
+            answer_act(req, resp, self._services, act, seconds_to_start)
             return
-        follow(req, resp, self._services, result)
+        follow(req, resp, self._services, result, seconds)
 
-    def _wanted(self, req: falcon.Request) -> Request:
-        media_type = (req.content_type or "").split(";")[0].strip().lower()
-        if media_type in {*ZIP_TYPES, "multipart/form-data"}:
-            package, _, fields = self._receiver.receive(req)
-            options = {**fields, **{name: req.get_param(name) for name in req.params}}
-            strategy = options.get("strategy")
-            force = inputs.boolean(options.get("force"), "force", default=False)
-            start = inputs.boolean(options.get("start"), "start", default=True)
-        else:
-            asked = inputs.json_body(req, DeploymentRequest)
-            package = self._services.parts.store.packages.get(asked.package)
-            strategy, force, start = asked.strategy, asked.force, asked.start
+    def _named(self, req: falcon.Request) -> Request:
+        """Read a request in JSON, which names a package that is here already."""
+        asked = inputs.json_body(req, DeploymentRequest)
+        package = self._services.parts.store.packages.get(asked.package)
+        strategy = self._services.worker.strategy(asked.strategy, package.manifest)
+        return Request(package=package, strategy=strategy, start=asked.start, force=asked.force)
+
+    def _uploaded(self, req: falcon.Request) -> Request:
+        """Read a request that is the package itself; options stand in the query, or the form."""
+        in_query = {name: req.get_param(name) for name in _OPTIONS if req.has_param(name)}
+        self._read(in_query)  # before the body, which may be large
+        package, _, in_form = self._receiver.receive(req)
+        strategy, start, force = self._read({**in_form, **in_query})
         chosen = self._services.worker.strategy(strategy, package.manifest)
         return Request(package=package, strategy=chosen, start=start, force=force)
+
+    def _read(self, options: Mapping[str, str | None]) -> tuple[str | None, bool, bool]:
+        """Read strategy, start and force out of texts by their names."""
+        strategy = options.get("strategy") or None
+        if strategy is not None:
+            self._services.worker.strategy(strategy, "")
+        return (
+            strategy,
+            inputs.boolean(options.get("start"), "start", default=True),
+            inputs.boolean(options.get("force"), "force", default=False),
+        )
 
 
 class OneDeployment:
@@ -198,30 +217,39 @@ def wait_for(
 
 
 def follow(
-    req: falcon.Request, resp: falcon.Response, services: Services, deployment: model.Deployment
+    req: falcon.Request,
+    resp: falcon.Response,
+    services: Services,
+    deployment: model.Deployment,
+    seconds: float,
 ) -> None:
     """Answer with a deployment: 202 while it goes on, 200 or its problem when it is over."""
-    deployment = wait_for(services, deployment.id, inputs.wait_seconds(req))
+    deployment = wait_for(services, deployment.id, seconds)
     resp.location = f"/v1/deployments/{deployment.id}"
     document = _document(req, services, deployment)
-    if deployment.failure is not None:
-        error = error_of(deployment.failure)
-        write_problem(
-            resp,
-            error,
-            request_id=req.context.request_id,
-            deployment=document.model_dump(mode="json"),
-        )
+    error = error_of(deployment)
+    if error is not None:
+        shown = document.model_dump(mode="json")
+        write_problem(resp, error, request_id=req.context.request_id, deployment=shown)
         return
     resp.status = HTTPStatus.OK if deployment.status.is_over else HTTPStatus.ACCEPTED
     write(resp, document)
 
 
-def error_of(failure: model.Failure) -> DeployerError:
-    """Make the error again that a failure was kept from."""
-    return error_class(failure.code)(
-        failure.detail, cause=failure.cause, hint=failure.hint, evidence=failure.evidence
-    )
+def error_of(deployment: model.Deployment) -> DeployerError | None:
+    """Make the error again for which a deployment is over; None: it is not, or it succeeded."""
+    failure = deployment.failure
+    if failure is not None:
+        return error_class(failure.code)(
+            failure.detail, cause=failure.cause, hint=failure.hint, evidence=failure.evidence
+        )
+    if deployment.status is DeploymentStatus.CANCELED:
+        return DeploymentCanceledError(
+            f"cannot deploy {deployment.agent}: the deployment was canceled before it began",
+            cause="canceled",
+            hint="deploy again",
+        )
+    return None
 
 
 def _progress(deployment: model.Deployment) -> int:

@@ -244,15 +244,6 @@ class Liveness(Document):
     status: Literal["alive"]
 
 
-class WireHealth(Document):
-    """ATOLL's own question whether a server is there."""
-
-    status: Literal["healthy"]
-    version: str
-    auth_enabled: bool
-    metrics_enabled: bool
-
-
 class Server(Document):
     """What this server is and how much it holds."""
 
@@ -350,7 +341,7 @@ def agent(view: AgentView, host: str) -> Agent:
         program=None if view.release is None else view.release.program,
         started_at=process.started_at if process is not None and view.is_alive else None,
         restarts=0 if process is None else process.restarts,
-        next_try_at=None if process is None else process.next_try_at,
+        next_try_at=view.next_try_at,
         health=None
         if reading is None
         else Health(

@@ -9,7 +9,12 @@ import falcon
 from falcon.routing.converters import BaseConverter
 from pydantic import BaseModel, ValidationError
 
-from deployer.errors import BadRequestError, Problem, UnsupportedMediaTypeError
+from deployer.errors import (
+    BadRequestError,
+    Problem,
+    RequestInvalidError,
+    UnsupportedMediaTypeError,
+)
 from deployer.model import AGENT_NAME
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -21,6 +26,11 @@ _LARGEST_CURSOR: Final = 2**62
 _PREFERRED_WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 _TRUE: Final = frozenset({"1", "true", "yes", "on", "y", "t"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", "n", "f", ""})
+
+
+def media_type(req: falcon.Request) -> str:
+    """Name the type of a request's body, without its parameters; empty: none was said."""
+    return (req.content_type or "").split(";")[0].strip().lower()
 
 
 class AgentNameConverter(BaseConverter):
@@ -54,6 +64,13 @@ def wait_seconds(req: falcon.Request, default: float = 0.0) -> float:
     return min(seconds, LONGEST_WAIT_SECONDS)
 
 
+def timeout_seconds(req: falcon.Request, default: float) -> float:
+    """Read how long a question may be held, out of ``?timeout=N``; 0: answer at once."""
+    text = req.get_param("timeout")
+    seconds = default if text is None else _number(text, "timeout")
+    return min(seconds, LONGEST_WAIT_SECONDS)
+
+
 def page_limit(req: falcon.Request, default: int = 100) -> int:
     """Read how many items a list may have."""
     text = req.get_param("limit")
@@ -68,7 +85,10 @@ def cursor(req: falcon.Request, name: str = "cursor") -> int | None:
     if text is None:
         return None
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise BadRequestError(f"cannot read {name}={text[:80]!r}: it is none that a list gave out")
+        raise BadRequestError(
+            f"cannot read {name}={text[:80]!r}: it is none that a list gave out",
+            cause=f"bad {name}",
+        )
     return min(int(text), _LARGEST_CURSOR)
 
 
@@ -100,14 +120,15 @@ def json_body(req: falcon.Request, model: type[Model], *, is_optional: bool = Fa
 
     Raises:
         UnsupportedMediaTypeError: It is something other than JSON.
-        BadRequestError: It is no JSON, too long, or not what it must be; every problem is listed.
+        BadRequestError: It is no JSON, or too long.
+        RequestInvalidError: It is JSON, but not what it must be; every problem is listed.
     """
     body = req.bounded_stream.read(_LARGEST_JSON + 1)
     if is_optional and not body.strip():
         body = b"{}"
-    elif (req.content_type or "").split(";")[0].strip().lower() not in {"application/json", ""}:
+    elif media_type(req) not in {"application/json", ""}:
         raise UnsupportedMediaTypeError(
-            f"cannot read a body of type {(req.content_type or '')[:80]!r}: send application/json",
+            f"cannot read a body of type {media_type(req)[:80]!r}: send application/json",
             cause="send application/json",
         )
     if len(body) > _LARGEST_JSON:
@@ -117,8 +138,10 @@ def json_body(req: falcon.Request, model: type[Model], *, is_optional: bool = Fa
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        problems = [_problem(each) for each in error.errors(include_url=False)]
-        raise BadRequestError(
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        problems = [_problem(each) for each in found]
+        is_json = found[0]["type"] != "json_invalid"
+        raise (RequestInvalidError if is_json else BadRequestError)(
             f"cannot read the body: {problems[0]}", cause=str(problems[0]), problems=problems
         ) from error
 

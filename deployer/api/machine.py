@@ -91,7 +91,7 @@ class Ports:
         leases = self._services.parts.store.leases.all()
         leased = {lease.port for lease in leases}
         foreign = [
-            documents.ForeignPort(port=port, holder=str(ports.holder_of(port)))
+            documents.ForeignPort(port=port, holder=str(ports.holder_of(port) or "unknown"))
             for port in sorted(ports.taken(span) - leased)
         ]
         write(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -14,19 +15,44 @@ from pydantic.json_schema import models_json_schema
 
 from deployer import __version__
 from deployer.api.documents import Problem
-from deployer.api.operations import Operation
+from deployer.api.operations import Content, Operation, operation
 from deployer.api.routes import Route
+from deployer.model import AGENT_NAME
+
+Document = Mapping[str, Any]
 
 _METHODS: Final = ("get", "head", "post", "put", "delete")
 _PARAMETER: Final = re.compile(r"\{([a-z_]+)(?::[a-z]+)?(?:\([^)]*\))?\}")
 _WORDS: Final = re.compile(r"[A-Za-z0-9]+")
-_ALWAYS: Final = (HTTPStatus.FORBIDDEN,)
-_LOCKED: Final = (HTTPStatus.UNAUTHORIZED,)
 _REFERENCES: Final = "#/components/schemas/{model}"
+_JSON: Final = "application/json"
+
+_ALWAYS: Final = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+)
+"""What any request may meet: a bad header, the gate, a fault of the server's."""
+
+_FORM: Final = {
+    "type": "object",
+    "properties": {
+        "file": {"type": "string", "contentMediaType": "application/zip"},
+        "force": {"type": "string"},
+    },
+    "required": ["file"],
+}
+_PATH_SCHEMAS: Final = {
+    "agent": {"type": "string", "pattern": f"^{AGENT_NAME.pattern}$"},
+    "number": {"type": "integer", "minimum": 0},
+}
+_TEXT: Final = {"type": "string"}
 
 
-def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
+def openapi_document(routes: Iterable[Route]) -> Document:
     """Make the document for a route table.
+
+    HEAD goes unsaid: it answers wherever GET does (RFC 9110, 9.3.2).
 
     Args:
         routes: What is served.
@@ -34,18 +60,17 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
     Returns:
         An OpenAPI 3.1 document, as JSON would hold it.
     """
-    table = list(routes)
     paths: dict[str, dict[str, Any]] = {}
-    models: list[type[BaseModel]] = [Problem]
-    for route in table:
+    models: dict[type[BaseModel], None] = {Problem: None}
+    for route in routes:
         for method in _METHODS:
             described = described_operation(route, method)
             if described is not None:
-                models += _models(described)
+                models |= dict.fromkeys(_models(described))
                 path = _PARAMETER.sub(r"{\1}", route.path)
                 paths.setdefault(path, {})[method] = _operation(route, method, described)
     _, schemas = models_json_schema(
-        [(each, "serialization") for each in dict.fromkeys(models)], ref_template=_REFERENCES
+        [(each, "serialization") for each in models], ref_template=_REFERENCES
     )
     return {
         "openapi": "3.1.0",
@@ -72,92 +97,92 @@ def described_operation(route: Route, method: str) -> Operation | None:
     """Find what stands beside the responder of a route's method."""
     suffix = f"_{route.suffix}" if route.suffix else ""
     responder = getattr(route.resource, f"on_{method}{suffix}", None)
-    operation: Operation | None = getattr(responder, "operation", None)
-    return operation
+    described: Operation | None = getattr(responder, "operation", None)
+    return described
 
 
-def _models(described: Operation) -> list[type[BaseModel]]:
-    candidates: list[object] = [*described.answers.values(), described.body]
-    return [each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)]
+def _models(described: Operation) -> Iterator[type[BaseModel]]:
+    for content in (*described.answers.values(), described.body):
+        yield from (each for each in _kinds(content) if isinstance(each, type))
 
 
-def _operation(route: Route, method: str, described: Operation) -> dict[str, Any]:
+def _kinds(content: Content) -> tuple[type[BaseModel] | str, ...]:
+    if content is None:
+        return ()
+    return content if isinstance(content, tuple) else (content,)
+
+
+def _operation(route: Route, method: str, described: Operation) -> Document:
     words = "_".join(_WORDS.findall(route.path)) or "root"
     document: dict[str, Any] = {
         "operationId": f"{method}_{words}",
         "summary": route.summary or described.summary,
         "tags": [route.tag],
+        "parameters": list(_parameters(route, described)),
         "responses": _responses(described),
     }
-    parameters = [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": {"type": "integer"} if name == "number" else {"type": "string"},
-        }
-        for name in _PARAMETER.findall(route.path)
-    ]
-    parameters += [
-        {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
-        for name, text in described.query.items()
-    ]
-    if parameters:
-        document["parameters"] = parameters
     if described.body is not None and not route.takes_name:
-        document["requestBody"] = {"required": True, "content": _body(described.body)}
+        document["requestBody"] = {
+            "required": not described.is_body_optional,
+            "content": _content(described.body),
+        }
     if described.is_open:
         document["security"] = []
     return document
 
 
-def _responses(described: Operation) -> Mapping[str, Any]:
+def _parameters(route: Route, described: Operation) -> Iterator[Document]:
+    for name in _PARAMETER.findall(route.path):
+        schema = _PATH_SCHEMAS.get(name, _TEXT)
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
+    for name, text in described.query.items():
+        yield {"name": name, "in": "query", "description": text, "schema": _TEXT}
+    if "wait" in described.query:
+        text = "`wait=N`, in place of the query's"
+        yield {"name": "Prefer", "in": "header", "description": text, "schema": _TEXT}
+
+
+def _responses(described: Operation) -> Document:
     responses: dict[str, Any] = {}
     for status, content in described.answers.items():
-        responses[str(status.value)] = {"description": status.phrase, **_content(content)}
-    locked = () if described.is_open else _LOCKED
+        body = {} if content is None else {"content": _content(content)}
+        responses[str(status.value)] = {"description": status.phrase, **body}
+    locked = () if described.is_open else (HTTPStatus.UNAUTHORIZED,)
+    problem = {"application/problem+json": {"schema": _reference(Problem)}}
     for status in (*described.problems, *locked, *_ALWAYS):
-        responses.setdefault(
-            str(status.value),
-            {
-                "description": status.phrase,
-                "content": {"application/problem+json": {"schema": _reference(Problem)}},
-            },
-        )
+        response = responses.setdefault(str(status.value), {"description": status.phrase})
+        response["content"] = response.get("content", {}) | problem
     return dict(sorted(responses.items()))
 
 
-def _content(content: type[BaseModel] | str | None) -> dict[str, Any]:
-    if content is None:
-        return {}
-    if isinstance(content, str):
-        return {"content": {content: {"schema": {"type": "string"}}}}
-    return {"content": {"application/json": {"schema": _reference(content)}}}
+def _content(content: Content) -> Document:
+    kinds = _kinds(content)
+    models = [_reference(each) for each in kinds if isinstance(each, type)]
+    document: dict[str, Any] = {each: _raw(each) for each in kinds if isinstance(each, str)}
+    if models:
+        schema = models[0] if len(models) == 1 else {"anyOf": models}
+        document = {_JSON: {"schema": schema}, **document}
+    return document
 
 
-def _body(body: type[BaseModel] | tuple[str, ...]) -> dict[str, Any]:
-    if isinstance(body, type):
-        return {"application/json": {"schema": _reference(body)}}
-    form = {
-        "type": "object",
-        "properties": {"file": {"type": "string", "contentMediaType": "application/zip"}},
-        "required": ["file"],
-    }
-    return {each: {"schema": form} if each.startswith("multipart/") else {} for each in body}
+def _raw(media_type: str) -> Document:
+    """Describe bytes: those of a form have parts, of the others nothing more is to be said."""
+    return {"schema": _FORM} if media_type.startswith("multipart/") else {}
 
 
-def _reference(model: type[BaseModel]) -> dict[str, str]:
+def _reference(model: type[BaseModel]) -> Document:
     return {"$ref": _REFERENCES.format(model=model.__name__)}
 
 
 class OpenApi:
     """The contract, at ``/openapi.json``."""
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        """Serve document."""
-        self._data = json.dumps(document).encode()
+    def __init__(self, contract: Callable[[], Document]) -> None:
+        """Serve what contract makes; it is made when somebody first asks."""
+        self._data = cache(lambda: json.dumps(contract()).encode())
 
+    @operation("Read this contract", {HTTPStatus.OK: _JSON})
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Give the whole document."""
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = self._data
+        resp.data = self._data()

@@ -11,6 +11,9 @@ from pydantic import BaseModel
 
 Responder = TypeVar("Responder", bound=Callable[..., None])
 
+Content = type[BaseModel] | str | tuple[type[BaseModel] | str, ...] | None
+"""A body: JSON of a model, a media type of raw bytes, any one of several, or none."""
+
 WAIT: Final = {"wait": "Seconds to hold the request until it is done, at most 120"}
 PAGE: Final = {"limit": "How many at most, up to 1000", "cursor": "`next` of the page before"}
 
@@ -21,34 +24,39 @@ class Operation:
 
     Attributes:
         summary: A few words for people.
-        answers: What is answered by status; None: no body; a text: that media type.
-        problems: Statuses that carry a problem document.
+        answers: What is answered by status.
+        problems: Statuses that carry a problem document, beside those that any request may meet.
         query: Query parameters with a sentence each; all are optional.
-        body: What is taken: a model, or media types of raw bytes.
+        body: What is taken.
+        is_body_optional: No body at all is taken too.
         is_open: Whether it answers without a token.
     """
 
     summary: str
-    answers: Mapping[HTTPStatus, type[BaseModel] | str | None]
+    answers: Mapping[HTTPStatus, Content]
     problems: tuple[HTTPStatus, ...] = ()
     query: Mapping[str, str] = field(default_factory=dict)
-    body: type[BaseModel] | tuple[str, ...] | None = None
+    body: Content = None
+    is_body_optional: bool = False
     is_open: bool = False
 
 
 def operation(
     summary: str,
-    answers: Mapping[HTTPStatus, type[BaseModel] | str | None],
+    answers: Mapping[HTTPStatus, Content],
     *,
     problems: tuple[HTTPStatus, ...] = (),
     query: Mapping[str, str] | None = None,
-    body: type[BaseModel] | tuple[str, ...] | None = None,
+    body: Content = None,
+    is_body_optional: bool = False,
     is_open: bool = False,
 ) -> Callable[[Responder], Responder]:
     """Describe a responder; see `Operation`."""
 
     def describe(responder: Responder) -> Responder:
-        described = Operation(summary, answers, problems, query or {}, body, is_open)
+        described = Operation(
+            summary, answers, problems, query or {}, body, is_body_optional, is_open
+        )
         responder.operation = described  # type: ignore[attr-defined]  # functions take attributes
         return responder
 

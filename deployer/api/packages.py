@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from typing import BinaryIO, Final, cast
 
 import falcon
-from falcon.media.multipart import BodyPart
+from falcon.media.multipart import MultipartForm
 
 from deployer import packages
-from deployer.api import documents
+from deployer.api import documents, inputs
 from deployer.api.answers import write
 from deployer.api.operations import operation
 from deployer.api.services import Services
-from deployer.errors import BadRequestError, PackageTooLargeError, UnsupportedMediaTypeError
+from deployer.errors import (
+    PackageTooLargeError,
+    Problem,
+    RequestInvalidError,
+    UnsupportedMediaTypeError,
+)
 from deployer.model import Package
 from deployer.store import now
 
 ZIP_TYPES: Final = ("application/zip", "application/x-zip-compressed", "application/octet-stream")
-_FORM: Final = "multipart/form-data"
+FORM: Final = "multipart/form-data"
+UPLOAD_TYPES: Final = (*ZIP_TYPES, FORM)
 
 
 @contextmanager
@@ -28,35 +34,38 @@ def uploaded_file(req: falcon.Request) -> Iterator[tuple[BinaryIO, dict[str, str
     """Open the ZIP in a request: its whole body, or the part ``file`` of a form.
 
     Yields:
-        The bytes, and the form's fields that came before them.
+        The bytes, and the form's text fields: those behind the bytes are there after the block.
 
     Raises:
         UnsupportedMediaTypeError: The body is neither.
-        BadRequestError: The form has no part ``file``, or breaks off.
+        RequestInvalidError: The form has no part ``file``, or two.
     """
-    media_type = (req.content_type or "").split(";")[0].strip().lower()
+    media_type = inputs.media_type(req)
     fields: dict[str, str] = {}
     if media_type in ZIP_TYPES:
         yield cast("BinaryIO", req.bounded_stream), fields
         return
-    if media_type != _FORM:
+    if media_type != FORM:
         raise UnsupportedMediaTypeError(
             f"cannot take a body of type {media_type[:80]!r}: send application/zip, or"
             " multipart/form-data with a part `file`",
             cause="send application/zip or multipart/form-data",
         )
-    for part in req.get_media():
-        if _name(part) == "file":
+    files = 0
+    for part in cast("MultipartForm", req.get_media()):
+        if part.name != "file":
+            fields[part.name or ""] = part.get_text() or ""
+            continue
+        files += 1
+        if files == 1:
             yield cast("BinaryIO", part.stream), fields
-            return
-        fields[_name(part)] = part.get_text()
-    raise BadRequestError(
-        "cannot find the package: the form has no part `file`", cause="no part `file`"
-    )
-
-
-def _name(part: BodyPart) -> str:
-    return part.name or ""
+    if files != 1:
+        number = "no part" if files == 0 else "more than one part"
+        raise RequestInvalidError(
+            f"cannot find the package: the form has {number} `file`",
+            cause=f"{number} `file`",
+            problems=(Problem("file", "must be there once"),),
+        )
 
 
 class PackageReceiver:
@@ -88,12 +97,11 @@ class PackageReceiver:
                 cause=f"package larger than {limit} bytes",
                 hint="leave data and environments out of the package, or raise limits.upload_bytes",
             )
-        with uploaded_file(req) as (stream, fields):
-            received = packages.receive(stream, self._state.tmp, max_bytes=limit)
-        try:
+        with ExitStack() as undo:
+            with uploaded_file(req) as (stream, fields):
+                received = packages.receive(stream, self._state.tmp, max_bytes=limit)
+                undo.callback(received.path.unlink, missing_ok=True)
             package, is_new = self._keep(received)
-        finally:
-            received.path.unlink(missing_ok=True)
         return package, is_new, fields
 
     def _keep(self, received: packages.Received) -> tuple[Package, bool]:
@@ -105,19 +113,7 @@ class PackageReceiver:
             self._settings.limits,
             has_runtime=bool(self._settings.runtime_requirements),
         )
-        package = Package(
-            md5=received.md5,
-            sha256=received.sha256,
-            size_bytes=received.size_bytes,
-            agent=inspected.manifest.agent.name,
-            version=inspected.manifest.agent.version,
-            received_at=now(),
-            manifest=inspected.manifest.to_json(),
-            requirements=inspected.requirements,
-            entry_point=f"{inspected.entry_point.kind} {inspected.entry_point.value}",
-            unpacked_bytes=inspected.unpacked_bytes,
-            entries=len(inspected.files),
-        )
+        package = packages.package_of(received, inspected, received_at=now())
         with self._store.transaction():
             is_new = self._store.packages.add(package)
             # Inside: a row without its file would be believed, a file without its row is swept.
@@ -142,7 +138,7 @@ class Packages:
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             HTTPStatus.UNPROCESSABLE_ENTITY,
         ),
-        body=("application/zip", _FORM),
+        body=UPLOAD_TYPES,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take a ZIP in: 201 when it is new, 200 when the very same bytes were known."""
@@ -165,7 +161,5 @@ class OnePackage:
         problems=(HTTPStatus.NOT_FOUND,),
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response, checksum: str) -> None:
-        """Answer 200 with the package, or 404: upload it. HEAD asks the same."""
+        """Answer 200 with the package, or 404: upload it; HEAD asks the same without the body."""
         write(resp, documents.package(self._store.packages.get(checksum.lower())))
-
-    on_head = on_get

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 import falcon
 import jinja2
+
+from deployer.api.operations import operation
 
 _PAGES: Final = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -33,16 +36,18 @@ def show(resp: falcon.Response, template: str, **values: Any) -> None:
 class Docs:
     """The contract as a page, at ``/docs``."""
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        """Show an OpenAPI document."""
-        self._document = document
+    def __init__(self, contract: Callable[[], Mapping[str, Any]]) -> None:
+        """Show the OpenAPI document that contract makes."""
+        self._contract = contract
 
+    @operation("Read this contract as a page", {HTTPStatus.OK: falcon.MEDIA_HTML})
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Show every operation with what it takes and answers."""
         groups: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
-        for path, methods in self._document["paths"].items():
-            for method, operation in methods.items():
-                groups.setdefault(operation["tags"][0], []).append(
-                    (method.upper(), path, operation)
+        document = self._contract()
+        for path, methods in document["paths"].items():
+            for method, described in methods.items():
+                groups.setdefault(described["tags"][0], []).append(
+                    (method.upper(), path, described)
                 )
-        show(resp, "docs.html.j2", document=self._document, groups=groups)
+        show(resp, "docs.html.j2", document=document, groups=groups)

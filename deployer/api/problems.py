@@ -69,6 +69,18 @@ def problem_document(error: DeployerError, request_id: str, **more: Any) -> dict
     return {**document, **more, "request_id": request_id}
 
 
+def status_members(status: int) -> dict[str, Any]:
+    """Name a problem after its status, where none of our own errors stands behind it."""
+    phrase = http.HTTPStatus(status).phrase
+    code = phrase.lower().replace(" ", "-")
+    return {
+        "type": f"urn:atoll-deployer:problem:{code}",
+        "title": phrase.capitalize(),
+        "status": status,
+        "code": code,
+    }
+
+
 def reason_phrase(error: DeployerError) -> str:
     """Shorten an error to what fits a status line: printable ASCII, at most 120 characters.
 
@@ -125,10 +137,10 @@ def on_http_error(
     else:
         ours = BadRequestError(f"cannot do {req.method} {req.path}: {words}")
     on_error(req, resp, ours, params)
-    if status not in {http.HTTPStatus.NOT_FOUND, http.HTTPStatus.BAD_REQUEST}:
-        document = problem_document(ours, req.context.request_id)
+    if status != STATUSES[ours.kind]:
         resp.status = error.status
-        resp.data = json.dumps({**document, "status": status}).encode()
+        document = problem_document(ours, req.context.request_id)
+        resp.data = json.dumps(document | status_members(status)).encode()
     for name, value in dict(error.headers or {}).items():
         resp.set_header(name, value)
 

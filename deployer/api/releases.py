@@ -23,7 +23,7 @@ class RollbackRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    to: int | None = Field(default=None, ge=1)
+    to: int | None = Field(default=None, ge=1, le=999_999_999)
 
 
 class Releases:
@@ -95,9 +95,12 @@ class Rollback:
         ),
         query=WAIT,
         body=RollbackRequest,
+        is_body_optional=True,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Queue a rollback and answer with its deployment."""
+        inputs.wait_seconds(req)  # refused before anything is begun
+        seconds = inputs.wait_seconds(req)
         wanted = inputs.json_body(req, RollbackRequest, is_optional=True)
         deployment = self._services.worker.submit_rollback(agent, wanted.to)
-        follow(req, resp, self._services, deployment)
+        follow(req, resp, self._services, deployment, seconds)

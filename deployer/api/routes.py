@@ -6,7 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deployer.api import machine, packages
-from deployer.api.agents import AgentAct, AgentLogs, Agents, AgentWait, AgentWhy, OneAgent
+from deployer.api.agents import (
+    AgentAct,
+    AgentKill,
+    AgentLogs,
+    Agents,
+    AgentWait,
+    AgentWhy,
+    OneAgent,
+)
 from deployer.api.atoll import Wire
 from deployer.api.deployments import DeploymentCancel, Deployments, OneDeployment
 from deployer.api.releases import OneRelease, Releases, Rollback
@@ -44,7 +52,6 @@ def route_table(services: Services) -> tuple[Route, ...]:
         "start": agents.start,
         "stop": agents.stop,
         "restart": agents.restart,
-        "kill": agents.kill,
     }
     return (
         Route("/livez", machine.Livez(), "server"),
@@ -64,6 +71,7 @@ def route_table(services: Services) -> tuple[Route, ...]:
             Route(f"{one}/{verb}", AgentAct(services, act), "agents", summary=f"{verb} an agent")
             for verb, act in acts.items()
         ),
+        Route(f"{one}/kill", AgentKill(services), "agents"),
         Route(f"{one}/wait", AgentWait(services), "agents"),
         Route(f"{one}/logs", AgentLogs(services), "agents"),
         Route(f"{one}/why", AgentWhy(services), "agents"),

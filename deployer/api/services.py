@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from deployer.agents import Agents
 from deployer.api.documents import Check
@@ -35,6 +37,16 @@ class Waiting:
         finally:
             if taken:
                 self._places.release()
+
+    def hold(self, future: Future[Any], seconds: float) -> bool:
+        """Wait until an act is over, at most so long; without a place, not at all.
+
+        Returns:
+            Whether it is over, well or not.
+        """
+        with self.place() as may_wait:
+            wait([future], timeout=seconds if may_wait else 0)
+        return future.done()
 
     @contextmanager
     def required_place(self) -> Iterator[None]:

@@ -35,11 +35,18 @@ def serve(config: Path | None, **overrides: str | None) -> None:
     every problem is listed, nothing is started, and the exit code is 2.
     """
     # Values travel as text: the settings check them with all others and list every problem.
-    from deployer.server import serve as run  # noqa: PLC0415 - the whole server
     from deployer.settings import load_settings  # noqa: PLC0415 - it brings pydantic
 
     with Terminal().telling():
-        run(load_settings(config, os.environ, overrides))
+        settings = load_settings(config, os.environ, overrides)
+        if settings.supervisor.url is None:
+            from deployer import startup  # noqa: PLC0415 - it brings Jinja2
+
+            startup.serve(settings)
+        else:
+            from deployer import server  # noqa: PLC0415 - all there is
+
+            server.serve_beside(settings)
 
 
 @click.command

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final, ParamSpec, TypeVar
 
@@ -26,6 +27,7 @@ from deployer.errors import (
     RequirementsInvalidError,
 )
 from deployer.manifest import LARGEST_MANIFEST, Manifest, parse_manifest
+from deployer.model import Package
 from deployer.packages.archives import Archive, Entry
 from deployer.packages.layouts import EntryPoint, Layout, choose_entry_point, lay_out
 from deployer.requirements import (
@@ -38,7 +40,7 @@ from deployer.requirements import (
 )
 from deployer.settings import LimitSettings
 
-__all__ = ["EntryPoint", "Inspected", "Received", "inspect", "receive", "unpack"]
+__all__ = ["EntryPoint", "Inspected", "Received", "inspect", "package_of", "receive", "unpack"]
 
 _CHUNK: Final = 1024**2
 _MOST_PROBLEMS: Final = 100
@@ -156,6 +158,30 @@ def inspect(path: Path, limits: LimitSettings, *, has_runtime: bool) -> Inspecte
     if findings.errors or inspected is None:
         raise findings.combined()
     return inspected
+
+
+def package_of(received: Received, inspected: Inspected, *, received_at: datetime) -> Package:
+    """Join what was received with what was found in it.
+
+    Args:
+        received: The file.
+        inspected: What it holds.
+        received_at: When it came.
+    """
+    entry_point = inspected.entry_point
+    return Package(
+        md5=received.md5,
+        sha256=received.sha256,
+        size_bytes=received.size_bytes,
+        agent=inspected.manifest.agent.name,
+        version=inspected.manifest.agent.version,
+        received_at=received_at,
+        manifest=inspected.manifest.to_json(),
+        requirements=inspected.requirements,
+        entry_point=f"{entry_point.kind} {entry_point.value}",
+        unpacked_bytes=inspected.unpacked_bytes,
+        entries=len(inspected.files),
+    )
 
 
 def unpack(path: Path, target: Path, limits: LimitSettings) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from pathlib import Path
+from typing import Final
 
+from deployer.store import copies
 from deployer.store.agents import AgentRows
 from deployer.store.database import Database, now
 from deployer.store.deployments import DeploymentRows, Request
@@ -13,6 +17,8 @@ from deployer.store.packages import PackageRows
 from deployer.store.releases import ReleaseRows
 
 __all__ = ["Request", "Store", "now"]
+
+_log: Final = logging.getLogger(__name__)
 
 
 class Store:
@@ -29,6 +35,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Open the database at path, made when it is not there."""
+        self._path = path
         self._database = Database(path)
         self.agents = AgentRows(self._database)
         self.releases = ReleaseRows(self._database)
@@ -38,6 +45,17 @@ class Store:
         self.events = EventRows(self._database)
         self.transaction = self._database.transaction
         self.wait_for_commit = self._database.wait_for_commit
+
+    def keep_copy(self, path: Path) -> None:
+        """Copy everything to a file, to be restored from should the database be damaged.
+
+        A copy that cannot be made is logged, and the former one stays: nobody's deployment fails
+        for it.
+        """
+        try:
+            copies.keep_copy(self._path, path)
+        except (OSError, sqlite3.Error):
+            _log.exception("cannot keep a copy of %s", self._path)
 
     @property
     def generation(self) -> int:

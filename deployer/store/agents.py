@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import datetime
 
 from deployer.errors import AgentUnknownError
 from deployer.model import Agent, Desired
-from deployer.store.database import Database, now, to_text, to_time
+from deployer.store.database import Database, now, to_text
 
 
 def _agent(row: sqlite3.Row) -> Agent:
-    created_at = to_time(row["created_at"])
-    assert created_at is not None  # noqa: S101 - the column is NOT NULL
-    return Agent(
-        name=row["name"],
-        desired=Desired(row["desired"]),
-        current=row["current"],
-        previous=row["previous"],
-        port=row["port"],
-        created_at=created_at,
-        last_error=row["last_error"],
-    )
+    """Read a row; one that was damaged stands for an agent in quarantine, not for an error."""
+    try:
+        return Agent(
+            name=row["name"],
+            desired=Desired(row["desired"]),
+            current=row["current"],
+            previous=row["previous"],
+            port=row["port"],
+            created_at=datetime.fromisoformat(row["created_at"]),
+            last_error=row["last_error"],
+            quarantine=row["quarantine"],
+        )
+    except ValueError as error:
+        return Agent(
+            name=row["name"],
+            desired=Desired.STOPPED,
+            current=row["current"],
+            previous=row["previous"],
+            port=row["port"],
+            created_at=now(),
+            quarantine=f"its row in state.db is damaged: {error}",
+        )
 
 
 class AgentRows:
@@ -79,6 +91,10 @@ class AgentRows:
     def set_last_error(self, name: str, sentence: str) -> None:
         """Write down why it is not running; empty when all is well."""
         self._set(name, "last_error", sentence)
+
+    def set_quarantine(self, name: str, reason: str) -> None:
+        """Write down what of it is damaged; empty lets it out again."""
+        self._set(name, "quarantine", reason)
 
     def activate(self, name: str, current: int | None, previous: int | None) -> None:
         """Make a release current; previous is the one to go back to."""

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from deployer import faults
+
 _BUSY_SECONDS: Final = 10.0
 
 # One entry a version of the schema, applied in order and never changed once released.
@@ -37,6 +39,7 @@ _MIGRATIONS: Final = (
         port INTEGER,
         created_at TEXT NOT NULL,
         last_error TEXT NOT NULL DEFAULT '',
+        quarantine TEXT NOT NULL DEFAULT '',
         releases_made INTEGER NOT NULL DEFAULT 0
     ) STRICT;
 
@@ -173,6 +176,7 @@ class Database:
             connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
+        faults.reach("store.commit")
         with self._changed:
             self._generation += 1
             self._changed.notify_all()

@@ -11,10 +11,14 @@ from deployer.store.database import Database, now, to_text
 
 
 def _release(row: sqlite3.Row) -> Release:
+    try:
+        status = ReleaseStatus(row["status"])
+    except ValueError:  # a damaged row must not hide the others
+        status = ReleaseStatus.FAILED
     return Release(
         agent=row["agent"],
         number=row["number"],
-        status=ReleaseStatus(row["status"]),
+        status=status,
         md5=row["md5"],
         sha256=row["sha256"],
         version=row["version"],
@@ -59,6 +63,30 @@ class ReleaseRows:
                 ),
             )
         return self.get(package.agent, number)
+
+    def restore(self, release: Release) -> None:
+        """Add a release again whose row was lost; one that has a row keeps it."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (agent, number) DO NOTHING",
+                (
+                    release.agent,
+                    release.number,
+                    release.status,
+                    release.md5,
+                    release.sha256,
+                    release.version,
+                    release.manifest,
+                    release.entry_point,
+                    release.python,
+                    to_text(release.created_at),
+                ),
+            )
+            connection.execute(
+                "UPDATE agents SET releases_made = max(releases_made, ?) WHERE name = ?",
+                (release.number, release.agent),
+            )
 
     def get(self, agent: str, number: int) -> Release:
         """Read one release.

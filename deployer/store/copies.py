@@ -1,0 +1,71 @@
+"""A copy of the database beside it, and what to do when the database itself cannot be read."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+_CHECK_SECONDS: Final = 5.0
+_BESIDE: Final = ("", "-wal", "-shm")
+"""SQLite keeps what is not in the file yet in files of these endings."""
+
+
+def keep_copy(database: Path, copy: Path) -> None:
+    """Copy a database while others use it, and move the copy in place once it is whole.
+
+    Args:
+        database: The file in use.
+        copy: Where the copy goes.
+
+    Raises:
+        sqlite3.Error: It cannot be read, or the disk is full; the former copy stays.
+    """
+    fresh = copy.with_name(f"{copy.name}.new")
+    fresh.unlink(missing_ok=True)
+    with (
+        contextlib.closing(sqlite3.connect(database)) as source,
+        contextlib.closing(sqlite3.connect(fresh)) as target,
+    ):
+        source.backup(target)
+    fresh.replace(copy)
+
+
+def find_damage(database: Path) -> str:
+    """Say what is wrong with a database file; empty when it is sound, or not there yet."""
+    if not database.exists():
+        return ""
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=_CHECK_SECONDS)) as connection:
+            (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return "" if answer == "ok" else str(answer)
+
+
+def restore(database: Path, copy: Path) -> str:
+    """Put the copy in the place of a damaged database, or nothing when the copy is no better.
+
+    What was damaged is kept beside it, for whoever wants to look.
+
+    Args:
+        database: The file.
+        copy: What `keep_copy` made.
+
+    Returns:
+        What was wrong and what was done; empty when the database is sound.
+    """
+    damage = find_damage(database)
+    if not damage:
+        return ""
+    aside = database.with_name(f"{database.name}.damaged")
+    for ending in _BESIDE:
+        part = database.with_name(f"{database.name}{ending}")
+        if part.exists():
+            part.replace(aside.with_name(f"{aside.name}{ending}"))
+    if copy.exists() and not find_damage(copy):
+        shutil.copyfile(copy, database)
+        return f"state.db was damaged ({damage}) and is restored from its copy"
+    return f"state.db was damaged ({damage}), had no sound copy, and is made anew"
