@@ -47,6 +47,7 @@ class Recovery:
                 self._deployments.abandon(deployment)
         self._remove_stray_programs()
         self._remove_stray_directories()
+        self._free_ports_of_the_dead()
 
     def bring_back(self) -> None:
         """Start what should run and does not, twice as many at a time as there are cores."""
@@ -108,3 +109,10 @@ class Recovery:
             number = int(path.name) if path.name.isdecimal() else -1
             if (path.parent.parent.name, number) not in known:
                 delete_tree(path)
+
+    def _free_ports_of_the_dead(self) -> None:
+        """Free what a stop had not freed yet when the server ended."""
+        for lease in self._store.leases.all():
+            process = self._processes.get(lease.program)
+            if process is None or not (process.state.is_alive or process.next_try_at):
+                self._store.leases.free(lease.program)

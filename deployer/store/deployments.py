@@ -71,18 +71,16 @@ class DeploymentRows:
         """
         with self._database.transaction() as connection:
             twin = connection.execute(
-                "SELECT id FROM deployments WHERE agent = ? AND sha256 = ? AND strategy = ?"
-                " AND start = ? AND release IS ? AND status = 'queued'"
-                " OR agent = ? AND sha256 = ? AND start = ? AND status = 'running' AND ? IS NULL",
+                "SELECT id FROM deployments WHERE status IN ('queued', 'running')"
+                " AND agent = ? AND sha256 = ? AND start = ? AND force = ? AND is_rollback = ?"
+                " AND (? IS NULL OR release = ?)",
                 (
                     request.package.agent,
                     request.package.sha256,
-                    request.strategy,
                     request.start,
+                    request.force,
+                    request.release is not None,
                     request.release,
-                    request.package.agent,
-                    request.package.sha256,
-                    request.start,
                     request.release,
                 ),
             ).fetchone()

@@ -1,0 +1,202 @@
+"""SIGKILL of the API after every write and every outside act: the world is as it was, or done.
+
+Each scenario is carried out once to count the places that it reaches, then once for each of them
+with the API killed just there. supervisord brings the API back, and the world must be whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from deployer.errors import DeployerError
+from deployer.faults import VARIABLE
+from deployer.supervisord import connect
+from deployer.supervisord_confs import SERVICE, read_credentials
+from tests.package_zips import zip_package
+from tests.servers import RunningServer, running_server, wait_until
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
+
+AGENT = "stdlib_agent"
+OLD = zip_package(AGENT, version="1.0.0")
+NEW = zip_package(AGENT, version="2.0.0")
+NEXT = zip_package(AGENT, version="3.0.0")
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, installer_cache: Path
+) -> Iterator[RunningServer]:
+    root = tmp_path_factory.mktemp("f")
+    os.environ[VARIABLE] = str(root / "fault")
+    try:
+        with running_server(root / "state", cache_dir=installer_cache) as it:
+            yield it
+    finally:
+        del os.environ[VARIABLE]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Something that changes state.
+
+    Attributes:
+        prepare: Brings the server to where the act begins; it may be there already.
+        act: What is interrupted.
+    """
+
+    prepare: Callable[[RunningServer], None]
+    act: Callable[[RunningServer], object]
+
+
+def is_running(server: RunningServer, version: str) -> bool:
+    try:
+        agent = server.client.agent(AGENT)
+    except DeployerError:
+        return False
+    return agent.status == "running" and agent.version == version
+
+
+def nothing(server: RunningServer) -> None:
+    with contextlib.suppress(DeployerError):
+        server.client.remove(AGENT)
+
+
+def old_runs(server: RunningServer) -> None:
+    if not is_running(server, "1.0.0"):
+        server.client.deploy(OLD)
+
+
+def two_releases(server: RunningServer) -> None:
+    if is_running(server, "2.0.0") and len(server.client.releases(AGENT)) > 1:
+        return
+    nothing(server)
+    server.client.deploy(OLD)
+    server.client.deploy(NEW)
+
+
+def old_is_stopped(server: RunningServer) -> None:
+    old_runs(server)
+    server.client.stop(AGENT)
+
+
+SCENARIOS = {
+    "first deployment": Scenario(nothing, lambda server: server.client.deploy(OLD)),
+    "rehearse": Scenario(old_runs, lambda server: server.client.deploy(NEW, strategy="rehearse")),
+    "replace": Scenario(old_runs, lambda server: server.client.deploy(NEW, strategy="replace")),
+    "parallel": Scenario(old_runs, lambda server: server.client.deploy(NEW, strategy="parallel")),
+    "rollback": Scenario(two_releases, lambda server: server.client.rollback(AGENT)),
+    "start": Scenario(old_is_stopped, lambda server: server.client.start(AGENT)),
+    "stop": Scenario(old_runs, lambda server: server.client.stop(AGENT)),
+    "restart": Scenario(old_runs, lambda server: server.client.restart(AGENT)),
+    "remove": Scenario(old_runs, lambda server: server.client.remove(AGENT)),
+}
+
+
+def fault_file(server: RunningServer) -> Path:
+    return server.state.root.parent / "fault"
+
+
+def trace_of(server: RunningServer, scenario: Scenario) -> list[str]:
+    """Carry a scenario out undisturbed, and list the places it reaches."""
+    scenario.prepare(server)
+    trace = fault_file(server).with_name("fault.trace")
+    trace.unlink(missing_ok=True)
+    fault_file(server).write_text("0")
+    scenario.act(server)
+    fault_file(server).unlink()
+    places = trace.read_text().splitlines()
+    trace.unlink()
+    return places
+
+
+def act_and_die(server: RunningServer, scenario: Scenario, number: int) -> None:
+    """Carry a scenario out until the API is killed at a place."""
+    api = psutil.Process(server.api_pid())
+    fault_file(server).write_text(str(number))
+    with contextlib.suppress(DeployerError, requests.RequestException):
+        scenario.act(server)
+    with contextlib.suppress(psutil.TimeoutExpired):
+        api.wait(20)
+    fault_file(server).unlink(missing_ok=True)
+    # A deliberate start: else the pace at which the API is restarted would make this test slow.
+    credentials = read_credentials(server.state)
+    url = f"unix://{server.state.supervisor_socket}"
+    connect(url, credentials.username, credentials.password).start(SERVICE)
+    wait_until(server.is_ready, 30, server.describe())
+
+
+def check_world(server: RunningServer, where: str) -> None:
+    """Whatever was interrupted: what is said is what is there, and nothing else is there."""
+    client, state = server.client, server.state
+
+    def is_settled() -> bool:
+        over = all(
+            each.status not in {"queued", "running"} for each in client.deployments(limit=20)
+        )
+        agents = client.agents()
+        return over and all(
+            each.status == ("running" if each.document["desired"] == "running" else each.status)
+            and each.status in {"running", "stopped", "installed"}
+            for each in agents
+        )
+
+    wait_until(is_settled, 30, f"settled after {where}: {client.agents()}")
+    agents = client.agents()
+    names = {agent.name for agent in agents}
+    assert {path.name for path in state.agents.iterdir()} == names, where
+    programs = {path.stem for path in state.conf_d.glob("*.conf")}
+    assert {path.name for path in state.policies.iterdir()} == programs, where
+    assert list(state.tmp.iterdir()) == [], where
+    for agent in agents:
+        numbers = {str(release.number) for release in client.releases(agent.name)}
+        assert {path.name for path in (state.agent(agent.name) / "releases").iterdir()} == numbers
+        assert all(
+            program.rpartition("--")[2] == str(agent.release)
+            for program in programs
+            if program.startswith(f"{agent.name}--")
+        ), f"{where}: {programs}"
+    leases = {lease.agent: lease.port for lease in client.ports().leases}
+    assert leases == {a.name: a.port for a in agents if a.status == "running"}, where
+    for agent in agents:
+        if agent.status == "running":
+            info = requests.get(f"{agent.url}/info", timeout=10).json()
+            assert info["pid"] == agent.pid, where
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_world_is_whole_wherever_the_api_is_killed(server: RunningServer, name: str) -> None:
+    scenario = SCENARIOS[name]
+    places = trace_of(server, scenario)
+    assert places
+    for number, place in enumerate(places, start=1):
+        scenario.prepare(server)
+        act_and_die(server, scenario, number)
+        check_world(server, f"{name} killed at {number} ({place})")
+
+
+@pytest.mark.parametrize("strategy", ["rehearse", "parallel"])
+def test_the_old_process_serves_on_while_the_new_one_is_not_proven(
+    server: RunningServer, strategy: str
+) -> None:
+    scenario = Scenario(old_runs, lambda it: it.client.deploy(NEW, strategy=strategy))
+    places = trace_of(server, scenario)
+    nothing(server)
+    first_stop = places.index("agents.stop") + 1
+    for number in range(1, first_stop, 7):
+        old_runs(server)
+        before = server.client.agent(AGENT)
+        act_and_die(server, scenario, number)
+        after = server.client.agent(AGENT)
+        assert (after.pid, after.version) == (before.pid, "1.0.0"), places[number - 1]
+        check_world(server, f"{strategy} killed at {number} ({places[number - 1]})")
+        deployment = server.client.deployments(agent=AGENT)[0]
+        assert deployment.status in {"abandoned", "succeeded"}

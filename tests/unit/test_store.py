@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from deployer.errors import (
+    AgentUnknownError,
+    ChecksumConflictError,
+    DeploymentUnknownError,
+    PackageUnknownError,
+    ReleaseUnknownError,
+)
+from deployer.model import (
+    DeploymentStatus,
+    Desired,
+    Failure,
+    Outcome,
+    Package,
+    ReleaseStatus,
+    Strategy,
+)
+from deployer.store import Request, Store
+from deployer.store.copies import find_damage, restore
+
+PACKAGE = Package(
+    md5="a" * 32,
+    sha256="b" * 64,
+    size_bytes=10,
+    agent="greeter",
+    version="1.0",
+    received_at=datetime(2026, 1, 1, tzinfo=UTC),
+    manifest='{"agent": {"name": "greeter"}}',
+    requirements=("six==1.0",),
+    entry_point="script main.py",
+    unpacked_bytes=100,
+    entries=3,
+)
+REQUEST = Request(package=PACKAGE, strategy=Strategy.REPLACE)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    it = Store(tmp_path / "state.db")
+    yield it
+    it.close()
+
+
+def test_what_was_written_is_there_after_the_store_is_opened_again(tmp_path: Path) -> None:
+    first = Store(tmp_path / "state.db")
+    first.agents.add("greeter")
+    first.agents.set_desired("greeter", Desired.RUNNING)
+    first.close()
+    second = Store(tmp_path / "state.db")
+    assert second.agents.get("greeter").desired is Desired.RUNNING
+    second.close()
+
+
+def test_what_is_unknown_is_an_error_of_its_own(store: Store) -> None:
+    with pytest.raises(AgentUnknownError):
+        store.agents.get("nobody")
+    with pytest.raises(ReleaseUnknownError):
+        store.releases.get("nobody", 1)
+    with pytest.raises(PackageUnknownError):
+        store.packages.get("0" * 32)
+    for text in ("1", "nonsense", "-1", "9" * 40, "²"):
+        with pytest.raises(DeploymentUnknownError):
+            store.deployments.get(text)
+
+
+def test_a_package_is_found_by_both_checksums(store: Store) -> None:
+    assert store.packages.add(PACKAGE)
+    assert not store.packages.add(PACKAGE)
+    assert store.packages.get(PACKAGE.md5) == store.packages.get(PACKAGE.sha256) == PACKAGE
+
+
+def test_two_packages_of_one_md5_are_never_taken_for_each_other(store: Store) -> None:
+    store.packages.add(PACKAGE)
+    with pytest.raises(ChecksumConflictError, match="c" * 64):
+        store.packages.add(replace(PACKAGE, sha256="c" * 64))
+
+
+def test_a_release_number_is_never_given_twice(store: Store) -> None:
+    store.agents.add("greeter")
+    first = store.releases.add(PACKAGE)
+    store.releases.remove(first)
+    assert store.releases.add(PACKAGE).number == 2
+
+
+def test_only_one_of_many_gets_a_port(store: Store) -> None:
+    store.agents.add("greeter")
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda n: store.leases.add(8100, "greeter", f"greeter--{n}"), range(8)))
+    assert won.count(True) == 1
+
+
+def test_the_same_request_joins_the_deployment_that_waits(store: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        ids = {each.id for each in pool.map(lambda _: store.deployments.submit(REQUEST), range(8))}
+    assert len(ids) == 1
+
+
+def test_a_request_with_force_joins_no_deployment_without_it(store: Store) -> None:
+    first = store.deployments.submit(REQUEST)
+    assert store.deployments.submit(replace(REQUEST, force=True)).id != first.id
+
+
+def test_an_agent_has_one_running_deployment(store: Store) -> None:
+    first = store.deployments.submit(REQUEST)
+    second = store.deployments.submit(replace(REQUEST, start=False))
+    store.deployments.begin(first)
+    with pytest.raises(sqlite3.IntegrityError):
+        store.deployments.begin(second)
+
+
+def test_a_deployment_tells_its_steps_and_why_it_failed(store: Store) -> None:
+    deployment = store.deployments.submit(REQUEST)
+    store.deployments.begin(deployment)
+    for name in ("unpack", "install"):
+        position = store.deployments.begin_step(deployment, name)
+        store.deployments.end_step(deployment, position, Outcome.DONE, f"{name} went well")
+    failure = Failure("unresolvable", "cannot install: x", "x", "do y", ("last line",))
+    store.deployments.end(deployment, DeploymentStatus.FAILED, failure)
+    read = store.deployments.get(deployment.id)
+    assert [(step.name, step.message) for step in read.steps] == [
+        ("unpack", "unpack went well"),
+        ("install", "install went well"),
+    ]
+    assert read.failure == failure
+    assert read.status.is_over
+
+
+def test_a_transaction_that_fails_leaves_nothing(store: Store) -> None:
+    def fail_half_way() -> None:
+        with store.transaction():
+            store.agents.add("greeter")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    assert store.agents.find("greeter") is None
+
+
+def test_whoever_waits_is_woken_by_a_commit(store: Store) -> None:
+    generation = store.generation
+    writer = threading.Timer(0.02, store.agents.add, ["greeter"])
+    writer.start()
+    assert store.wait_for_commit(generation, 5) != generation
+    writer.join()
+
+
+def test_a_damaged_row_stands_for_an_agent_in_quarantine(store: Store, tmp_path: Path) -> None:
+    store.agents.add("greeter")
+    store.agents.add("other")
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute("UPDATE agents SET desired = 'nonsense' WHERE name = 'greeter'")
+    connection.close()
+    bad, good = store.agents.all()
+    assert "damaged" in bad.quarantine
+    assert good.quarantine == ""
+
+
+def test_events_are_read_on_from_a_cursor(store: Store) -> None:
+    for number in range(5):
+        store.events.add("test", "greeter" if number % 2 else "", f"event {number}")
+    first = store.events.after(0, limit=2)
+    rest = store.events.after(first[-1].id, limit=10)
+    assert [event.message for event in (*first, *rest)] == [f"event {n}" for n in range(5)]
+    assert len(store.events.after(0, limit=10, agent="greeter")) == 2
+
+
+def test_releases_of_an_installed_package_are_found_while_current(store: Store) -> None:
+    store.agents.add("greeter")
+    release = store.releases.add(PACKAGE)
+    assert store.releases.current_of_package(PACKAGE.sha256) is None
+    store.agents.activate("greeter", release.number, None)
+    found = store.releases.current_of_package(PACKAGE.sha256)
+    assert found is not None
+    assert found.status is ReleaseStatus.INSTALLING
+
+
+def test_a_truncated_database_is_restored_from_its_copy(tmp_path: Path) -> None:
+    path, copy = tmp_path / "state.db", tmp_path / "state.db.copy"
+    store = Store(path)
+    store.agents.add("greeter")
+    store.keep_copy(copy)
+    store.close()
+    path.write_bytes(path.read_bytes()[:5000])
+    assert find_damage(path)
+    assert "restored" in restore(path, copy)
+    again = Store(path)
+    assert again.agents.find("greeter") is not None
+    again.close()
+
+
+def test_a_damaged_database_without_a_copy_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.write_bytes(b"no database" * 1000)
+    assert "made anew" in restore(path, tmp_path / "none")
+    assert (tmp_path / "state.db.damaged").exists()
+
+
+def test_a_sound_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    Store(path).close()
+    assert restore(path, tmp_path / "none") == ""
