@@ -16,6 +16,7 @@ from deployer.model import Answer, HealthCheck
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+_NOT_READY: Final = http.client.SERVICE_UNAVAILABLE
 _BODY_BYTES: Final = 64 * 1024
 _SHORTEST_PAUSE_SECONDS: Final = 0.005
 _LONGEST_PAUSE_SECONDS: Final = 0.25
@@ -37,8 +38,9 @@ def check(host: str, port: int, question: HealthCheck) -> Answer:
 
     Returns:
         Healthy when the port accepts a connection (no path), or on HTTP 2xx and 3xx. A JSON object
-        whose ``status`` is ``degraded`` is healthy, but degraded. The detail is ``HTTP 200``,
-        ``HTTP 500``, ``accepts connections``, ``refused``, ``timed out after 5 s``, ``not HTTP``,
+        whose ``status`` is ``degraded`` is healthy, but degraded. HTTP 503 is not healthy, but
+        degraded: it answers, so it lives, and says that it is not ready. The detail is ``HTTP 200``
+        or the like, ``accepts connections``, ``refused``, ``timed out after 5 s``, ``not HTTP``,
         ``closed without an answer``, or the operating system's words in lower case.
     """
     started_at = time.monotonic()
@@ -51,8 +53,9 @@ def check(host: str, port: int, question: HealthCheck) -> Answer:
             if question.path is None:
                 healthy, detail = True, "accepts connections"
             else:
-                status, degraded = _get(connection, host, port, question.path)
+                status, says_degraded = _get(connection, host, port, question.path)
                 healthy = http.client.OK <= status < http.client.BAD_REQUEST
+                degraded = (healthy and says_degraded) or status == _NOT_READY
                 detail = f"HTTP {status}"
     except TimeoutError:
         detail = f"timed out after {timeout_seconds:g} s"
@@ -64,7 +67,7 @@ def check(host: str, port: int, question: HealthCheck) -> Answer:
         detail = "not HTTP"
     except OSError as error:
         detail = (error.strerror or str(error)).lower()
-    return Answer(healthy, detail, time.monotonic() - started_at, healthy and degraded)
+    return Answer(healthy, detail, time.monotonic() - started_at, degraded)
 
 
 def _get(connection: socket.socket, host: str, port: int, path: str) -> tuple[int, bool]:

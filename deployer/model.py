@@ -109,7 +109,8 @@ class Answer:
         healthy: Whether it serves.
         detail: What was seen, in a few words, such as ``HTTP 200`` or ``refused``.
         seconds: How long the answer took, or how long it was waited for.
-        degraded: It serves, but says itself that something is wrong.
+        degraded: It lives, but says itself that something is wrong, such as a dependency that is
+            away: restarting it would not help.
     """
 
     healthy: bool

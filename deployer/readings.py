@@ -17,7 +17,8 @@ class Reading:
         pid: The process that was asked; a reading of another process says nothing of this one.
         answer: What it answered last.
         checked_at: When it was asked.
-        bad_answers: How many of the last answers in a row were bad.
+        bad_answers: How many of the last answers in a row were bad; an agent that says itself that
+            it is degraded gives none.
         was_healthy: Whether this process was healthy at least once.
     """
 
@@ -53,7 +54,9 @@ class Readings:
                 pid=pid,
                 answer=answer,
                 checked_at=checked_at,
-                bad_answers=0 if answer.healthy else (last.bad_answers if last else 0) + 1,
+                bad_answers=0
+                if answer.healthy or answer.degraded
+                else (last.bad_answers if last else 0) + 1,
                 was_healthy=answer.healthy or (last is not None and last.was_healthy),
             )
             self._readings[process.program] = reading

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +15,7 @@ from deployer.deployments import Deployments, failure_of
 from deployer.errors import (
     AgentBusyError,
     BadRequestError,
+    DeployerError,
     ReleaseInUseError,
     StrategyUnsupportedError,
 )
@@ -22,9 +25,12 @@ from deployer.parts import Parts
 from deployer.statuses import AgentView
 from deployer.store import Request
 
+_log: Final = logging.getLogger(__name__)
+
 Result = TypeVar("Result")
 
 _LOCK_SECONDS: Final = 600.0
+_AGAIN_SECONDS: Final = 5.0
 _ACTS_AT_ONCE: Final = 32
 
 
@@ -40,6 +46,7 @@ class Worker:
         self._guard = threading.Lock()
         self._draining: set[str] = set()
         self._canceled: set[str] = set()
+        self._ended = threading.Event()
         self._deployers = ThreadPoolExecutor(
             max_workers=max(4, 2 * (os.cpu_count() or 1)), thread_name_prefix="deployment"
         )
@@ -132,6 +139,7 @@ class Worker:
 
     def close(self) -> None:
         """Begin nothing new; what runs is not waited for."""
+        self._ended.set()
         self._deployers.shutdown(wait=False, cancel_futures=True)
         self._actors.shutdown(wait=False, cancel_futures=True)
 
@@ -175,6 +183,19 @@ class Worker:
             self._draining.discard(agent)
             return None
 
+    def _abandon_later(self, deployment: Deployment) -> None:
+        """Undo a deployment as soon as the database can be written again."""
+        while not self._ended.wait(_AGAIN_SECONDS):
+            try:
+                with self._locks.hold(
+                    deployment.agent, f"undo {deployment.id}", timeout_seconds=_LOCK_SECONDS
+                ):
+                    self._deployments.abandon(deployment)
+            except (sqlite3.Error, OSError, DeployerError) as error:
+                _log.warning("cannot undo deployment %s yet: %s", deployment.id, error)
+            else:
+                return
+
     def _carry_out(self, deployment: Deployment) -> None:
         try:
             with self._locks.hold(
@@ -183,5 +204,10 @@ class Worker:
                 self._deployments.run(deployment, canceled=lambda: deployment.id in self._canceled)
         except AgentBusyError as error:
             self._store.deployments.end(deployment, DeploymentStatus.FAILED, failure_of(error))
+        except sqlite3.Error:
+            # A full disk, most likely. The row still says "running", and nothing else may be done
+            # with the agent until what was begun is undone.
+            _log.exception("cannot write down how deployment %s ended", deployment.id)
+            self._abandon_later(deployment)
         finally:
             self._canceled.discard(deployment.id)

@@ -101,11 +101,19 @@ def test_a_body_that_says_degraded_is_healthy_but_degraded() -> None:
 
 
 def test_an_error_that_says_degraded_is_not_healthy_and_not_degraded() -> None:
-    with server(saying("503 Later", b'{"status": "degraded"}')) as port:
+    with server(saying("500 Broken", b'{"status": "degraded"}')) as port:
         answer = check("127.0.0.1", port, HTTP)
 
     assert not answer.healthy
     assert not answer.degraded
+
+
+def test_not_ready_is_not_healthy_but_alive() -> None:
+    with server(saying("503 Later", b"")) as port:
+        answer = check("127.0.0.1", port, HTTP)
+
+    assert not answer.healthy
+    assert answer.degraded
 
 
 @pytest.mark.parametrize(
