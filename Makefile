@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check fix bench lock clean
+.PHONY: help demo test test-faults check fix bench lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,8 +16,11 @@ help:  ## Show this list
 demo: .venv/.installed  ## Start a server, deploy the example agent, call it; Ctrl-C ends all
 	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
 
-test: .venv/.installed  ## Run all tests, with a real supervisord, uv and agents
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: .venv/.installed  ## Run the tests, with a real supervisord, uv and agents
+	$(BIN)/python -m pytest -m "not faults" $(PYTEST_ARGS)
+
+test-faults: .venv/.installed  ## Run the long tests that kill and break things on purpose
+	$(BIN)/python -m pytest -m faults tests/faults $(PYTEST_ARGS)
 
 check: .venv/.installed  ## Lint, format, types, direction of imports
 	$(BIN)/ruff check .

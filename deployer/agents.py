@@ -31,6 +31,7 @@ class Agents:
         self._processes = parts.processes
         self._readings = parts.readings
         self._retries = parts.retries
+        self._last_look: tuple[tuple[int, ...], tuple[AgentView, ...]] = (), ()
 
     def view(self, name: str) -> AgentView:
         """Tell everything that is known of one agent now.
@@ -53,8 +54,25 @@ class Agents:
             self._retries.of(name),
         )
 
-    def views(self) -> list[AgentView]:
-        """Tell everything that is known of all agents now, by name."""
+    def views(self) -> tuple[AgentView, ...]:
+        """Tell everything that is known of all agents now, by name.
+
+        As long as nothing has changed it is the very same tuple, so whatever was made of it holds.
+        """
+        # Read before the rows: what changes meanwhile is then looked at anew by the next caller.
+        generations = (
+            self._store.generation,
+            self._processes.generation,
+            self._readings.generation,
+            self._retries.generation,
+        )
+        seen, views = self._last_look
+        if generations != seen:
+            views = self._look_at_all()
+            self._last_look = generations, views  # at once: threads must not mix theirs
+        return views
+
+    def _look_at_all(self) -> tuple[AgentView, ...]:
         releases = self._store.releases.current()
         leases = {lease.program: lease for lease in self._store.leases.all()}
         views = []
@@ -72,7 +90,7 @@ class Agents:
                     self._retries.of(agent.name),
                 )
             )
-        return views
+        return tuple(views)
 
     def start(self, name: str) -> AgentView:
         """Start an agent and wait until it serves; one that serves stays as it is.
@@ -144,7 +162,7 @@ class Agents:
             self._store.agents.set_desired(name, Desired.RUNNING)
             self._store.events.add("agent.restarting", name, f"{name} is restarted: {reason}")
             self._retries.forget(name)
-            self._runs.take_down(release)
+            self._runs.take_down(release, for_successor=True)
             self._bring_up(release)
             return self.view(name)
 
@@ -160,6 +178,7 @@ class Agents:
         if agent.current is not None:
             release = self._store.releases.get(name, agent.current)
             self._runs.kill(release)
+            self._runs.let_go(release)
             self._store.leases.free(release.program)
         self._store.events.add("agent.killed", name, f"{name} was killed")
         return self.view(name)
@@ -202,6 +221,7 @@ class Agents:
             self._store.agents.set_last_error(name, error.detail)
             self._store.events.add("agent.start_failed", name, error.detail)
             self._retries.record_failure(name, now())
+            self._runs.let_go(release)
             if isinstance(error, StartError):
                 self._put_back_former(release)
             raise

@@ -169,6 +169,37 @@ def _explain_refused(listening: Collection[int], port: int) -> Cause:
     )
 
 
+def explain_ignored_socket(port: int) -> Cause:
+    """Say why an agent could not bind a port whose listening socket it was given.
+
+    Args:
+        port: The TCP port.
+    """
+    return Cause(
+        f"asked for an inherited socket but binds the port itself: {port} is in use by its socket",
+        "accept from descriptor 3 when LISTEN_FDS is set (uvicorn --fd 3), or take"
+        ' socket = "inherit" out of agent.toml',
+        "ignores-socket",
+    )
+
+
+def explain_unaccepted(port: int, listening: Collection[int]) -> Cause:
+    """Say why an agent does not serve that was given a listening socket and does not accept.
+
+    Args:
+        port: The TCP port of that socket.
+        listening: The TCP ports that its processes listen on, this one included.
+    """
+    others = ", ".join(str(other) for other in sorted(set(listening) - {port}))
+    instead = f" and listens on {others} instead" if others else ""
+    return Cause(
+        f"accepts no connection from the socket it inherits on port {port}{instead}",
+        "accept from descriptor 3 when LISTEN_FDS is set (uvicorn --fd 3), or take"
+        ' socket = "inherit" out of agent.toml',
+        "ignores-socket",
+    )
+
+
 def is_address_in_use(lines: Iterable[str]) -> bool:
     """Tell whether a log says that a port could not be bound because somebody has it."""
     return any(_ADDRESS_IN_USE.search(line) for line in lines)

@@ -139,7 +139,7 @@ class Deployments:
             self._store.agents.set_port(agent.name, run.port)
             self._store.releases.set_status(release, ReleaseStatus.PROVEN)
             self._files.write_record(replace(release, status=ReleaseStatus.PROVEN))
-            gap = f"; {gap_seconds:.2f} s without an answer" if gap_seconds else ""
+            gap = _describe_gap(run, gap_seconds) if gap_seconds else ""
             message = f"release {release.number} serves on port {run.port}, pid {run.pid}{gap}"
         with journal.step("activate") as note:
             self._activate(agent, release, before, desired_up=is_wanted_up)
@@ -163,7 +163,7 @@ class Deployments:
             self._runs.rehearse(release, journal)
         began = time.monotonic()
         with journal.step("stop") as note:
-            self._runs.take_down(serving)
+            self._runs.take_down(serving, for_successor=True)
             note.message = f"release {serving.number} stopped"
         run = self._runs.bring_up(release, watcher=journal)
         gap_seconds = time.monotonic() - began
@@ -294,6 +294,7 @@ class Deployments:
             return False
         if deployment.release is not None and agent.current != deployment.release:
             release = self._store.releases.get(agent.name, deployment.release)
+            self._runs.take_down(release, for_successor=True)
             if deployment.is_rollback:
                 self._runs.discard(release)
             else:
@@ -337,6 +338,12 @@ class Deployments:
         self._store.events.add(
             kind, deployment.agent, f"deployment {deployment.id} of {deployment.agent} {what}"
         )
+
+
+def _describe_gap(run: Run, seconds: float) -> str:
+    if run.is_gapless:
+        return f"; no gap: its socket was held, and who came in {seconds:.2f} s waited"
+    return f"; {seconds:.2f} s without an answer"
 
 
 def failure_of(error: DeployerError) -> Failure:

@@ -34,6 +34,8 @@ class LaunchPolicy:
         umask: Of the agent's process.
         open_files: The most descriptors it may hold, soft and hard.
         stop_seconds: Between SIGTERM and SIGKILL at a stop; rounded up to whole seconds.
+        inherits_from: The numeric host whose listening socket supervisord hands over as descriptor
+            3; empty: the program binds one itself. Like the port it stands in the command.
     """
 
     program: str
@@ -45,6 +47,7 @@ class LaunchPolicy:
     umask: int = 0o077
     open_files: int = 4096
     stop_seconds: float = 10.0
+    inherits_from: str = ""
 
 
 def policy_bytes(policy: LaunchPolicy) -> bytes:

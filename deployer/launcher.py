@@ -2,7 +2,8 @@
 
 Run as ``python -I -S launcher.py PORT POLICY``, with nothing but the standard library's cheap
 parts, since every start of an agent pays for its imports. The process keeps its pid: supervisord's
-signals reach the agent directly.
+signals reach the agent directly. With ``inherit HOST`` after these the agent may take over the
+socket that listens there: our plugin has put it where systemd puts one, on descriptor 3.
 
 Exit codes, should the agent not be reached: 127, something is not there; 126, it is, but cannot be
 used. The one line on standard error says which.
@@ -18,6 +19,9 @@ import sys
 
 _HEADER = b"atoll-launch-policy 1"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_INHERITED_DESCRIPTOR = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
+_FILE_TYPE = 0o170000  # inode(7); the stat module is not worth its time
+_SOCKET = 0o140000
 _SIGKILL = 9  # the signal module costs as much as all the rest
 _NOT_USABLE = 126
 _NOT_FOUND = 127
@@ -50,16 +54,18 @@ def main(arguments: list[str]) -> None:
     """Become the agent that the policy describes, or say in one line why not.
 
     Args:
-        arguments: The leased port and the path of the launch policy.
+        arguments: The leased port and the path of the launch policy, then perhaps ``inherit`` and
+            the host whose socket is inherited.
     """
     try:
-        port, path = _parse_arguments(arguments)
+        port, path, inherits = _parse_arguments(arguments)
+        sockets = inherited_sockets() if inherits else {}  # before a file takes the descriptor
         parent = os.getppid()
         policy = read_policy(_read_file(path))
         limit_resources(policy)
         enter_directory(policy)
         die_with_parent(parent)
-        become_agent(policy, port)
+        become_agent(policy, port, sockets)
     except LaunchError as error:
         sys.stderr.write(f"launcher: {error}\n")
         sys.exit(error.exit_code)
@@ -82,6 +88,19 @@ def read_policy(data: bytes) -> Policy:
         except ValueError as error:
             raise LaunchError(f"cannot use the launch policy: line {line!r}: {error}") from error
     return policy
+
+
+def inherited_sockets() -> dict[bytes, bytes]:
+    """Give the variables of sd_listen_fds(3), if there is a socket to inherit.
+
+    A supervisord without our plugin hands none over. Then there are no variables, and an agent that
+    keeps to the convention binds its port itself.
+    """
+    try:
+        is_socket = os.fstat(_INHERITED_DESCRIPTOR).st_mode & _FILE_TYPE == _SOCKET
+    except OSError:
+        return {}
+    return {b"LISTEN_FDS": b"1", b"LISTEN_PID": b"%d" % os.getpid()} if is_socket else {}
 
 
 def limit_resources(policy: Policy) -> None:
@@ -118,19 +137,21 @@ def die_with_parent(parent: int) -> None:
         raise LaunchError("cannot start the agent: supervisord is gone")
 
 
-def become_agent(policy: Policy, port: bytes) -> None:
-    """Replace this program by the agent's, with the policy's variables and no others."""
-    variables = {**policy.variables, b"PORT": port, b"ATOLL_AGENT_PORT": port}
+def become_agent(policy: Policy, port: bytes, sockets: dict[bytes, bytes]) -> None:
+    """Replace this program by the agent's, with the variables named here and no others."""
+    variables = {**policy.variables, b"PORT": port, b"ATOLL_AGENT_PORT": port, **sockets}
     try:
         os.execve(policy.executable, [policy.executable, *policy.arguments], variables)  # noqa: S606 - to become it is the point
     except OSError as error:
         raise _error("execute", policy.executable, error) from error
 
 
-def _parse_arguments(arguments: list[str]) -> tuple[bytes, str]:
+def _parse_arguments(arguments: list[str]) -> tuple[bytes, str, bool]:
     match arguments:
         case [port, path] if port.isdecimal():
-            return port.encode(), path
+            return port.encode(), path, False
+        case [port, path, "inherit", _host] if port.isdecimal():
+            return port.encode(), path, True
     raise LaunchError("cannot start: the arguments must be a port and the path of a launch policy")
 
 

@@ -94,7 +94,13 @@ def rehearsal_place(state: StateDir, settings: Settings, release: Release) -> Pl
 
 
 def launch_policy(
-    state: StateDir, settings: Settings, release: Release, place: Place, port: int
+    state: StateDir,
+    settings: Settings,
+    release: Release,
+    place: Place,
+    port: int,
+    *,
+    inherits_from: str = "",
 ) -> LaunchPolicy:
     """Write down how a release is launched; makes the directories that it will find.
 
@@ -104,6 +110,7 @@ def launch_policy(
         release: What is launched.
         place: Where.
         port: The leased port.
+        inherits_from: The numeric host whose listening socket it is given; empty: it binds one.
     """
     manifest = read_manifest(release.manifest)
     venv = state.venv(release.agent, release.number)
@@ -129,6 +136,7 @@ def launch_policy(
             MARKER: str(state.root),
         },
         stop_seconds=manifest.deployment.stop_seconds,
+        inherits_from=inherits_from,
     )
 
 

@@ -46,6 +46,7 @@ class Monitor:
         self._processes = parts.processes
         self._readings = parts.readings
         self._locks = parts.locks
+        self._retries = parts.retries
         self._runs = runs
         self._agents = agents
         self._crash_loops = CrashLoops()
@@ -117,26 +118,29 @@ class Monitor:
             self._limit_restarts(release)
         if process.state in {State.EXITED, State.BACKOFF, State.FATAL}:
             if _is_news(agent, was, process):
-                self._write_death(agent, release, process, is_ours=is_ours)
-            elif was is not None and process.state is State.FATAL and not is_ours:
+                # Whoever is at work on an agent says why it did not come up. But one that had come
+                # up may die just before they are done, and then nobody else would tell.
+                is_told = is_ours and (agent.last_error or self._readings.of(was) is None)
+                self._write_death(agent, release, process, is_told=bool(is_told))
+            elif was is not None and process.state is State.FATAL and agent.last_error:
                 self._write_end(agent, process)
         elif is_ours:
             return
         elif is_death(was, process):  # and another one runs already
-            self._write_death(agent, release, process, is_ours=False)
+            self._write_death(agent, release, process, is_told=False)
         elif process.state is State.STOPPED and was is not None and was.state is not State.STOPPED:
             self._write_stop(agent, release)
         elif process.state is State.STARTING and agent.desired is Desired.STOPPED:
             self._write_start(agent, release)
 
     def _write_death(
-        self, agent: Agent, release: Release, process: Process, *, is_ours: bool
+        self, agent: Agent, release: Release, process: Process, *, is_told: bool
     ) -> None:
         lines = tail(self._state.stderr_log(release.program), EVIDENCE_LINES)
         cause = self._runs.explain_death(release, agent.port or 0, lines)
         sentence = f"{agent.name} died: {cause.text}"
         self._store.events.add("process.died", agent.name, sentence)
-        if is_ours:
+        if is_told:
             return
         self._store.agents.set_last_error(agent.name, sentence)
         if process.state is State.FATAL:
@@ -160,6 +164,7 @@ class Monitor:
         try:
             with self._locks.hold(name, f"stop looping {name}", timeout_seconds=_PARK_SECONDS):
                 self._runs.take_down(release)
+                self._retries.record_failure(name, now(), is_crash_loop=True)
                 self._store.agents.set_last_error(name, sentence)
                 self._store.events.add("agent.parked", name, sentence)
         except DeployerError as error:

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import psutil
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from psutil._ntuples import pconn, sconn
 
 _COMMAND_CHARACTERS: Final = 120
+_TCP_TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTEN: Final = "0A"
 
 _NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 """What binding ``::`` fails with on a machine without IPv6, or with IPv6 turned off."""
@@ -191,18 +194,51 @@ def listens(pid: int, port: int) -> bool:
     """Tell whether a process, or one that it started, listens on a port.
 
     The main process is asked first, the rest of the tree only if it does not. The former takes some
-    10 ms, nearly all of it the kernel's, which walks its table of sockets.
+    6 ms for each of IPv4 and IPv6, nearly all of it the kernel's, which walks its table of sockets.
 
     Args:
         pid: The main process, which leads its own process group.
         port: A TCP port number.
     """
     try:
-        if port in _ports_of(psutil.Process(pid)):
+        process = psutil.Process(pid)
+        if port in _ports_of(process, "tcp4") or port in _ports_of(process, "tcp6"):
             return True
     except psutil.Error:
         pass
     return port in listening_ports(pid)
+
+
+def numeric(host: str) -> str:
+    """Give the first address that a host name stands for; an address is itself.
+
+    Raises:
+        OSError: The name is unknown.
+    """
+    return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+
+
+def count_waiting(port: int) -> int:
+    """Count the connections to a port that nobody has accepted yet.
+
+    Args:
+        port: A TCP port number.
+
+    Returns:
+        Of all its listeners together, as proc_net_tcp of the Linux kernel's documentation puts
+        it; 0 where the system does not say.
+    """
+    waiting = 0
+    for table in _TCP_TABLES:
+        try:
+            lines = table.read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, local, _, state, queues, *_ = line.split(maxsplit=5)
+            if state == _LISTEN and int(local.rpartition(":")[2], 16) == port:
+                waiting += int(queues.rpartition(":")[2], 16)
+    return waiting
 
 
 def _process_tree(pid: int) -> Iterator[psutil.Process]:
@@ -228,9 +264,9 @@ def _group_of(pid: int) -> int | None:
         return None
 
 
-def _ports_of(process: psutil.Process) -> set[int]:
+def _ports_of(process: psutil.Process, kind: str = "tcp") -> set[int]:
     try:
-        connections = process.net_connections("tcp")
+        connections = process.net_connections(kind)
     except psutil.Error:
         return set()
     found = {_listening_on(connection) for connection in connections}

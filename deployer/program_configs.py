@@ -23,10 +23,29 @@ from deployer.errors import ProgramConfigError
 ENDLESS_RETRIES: Final = 1_000_000
 """What stands for "for ever" where supervisord wants a number."""
 
+INHERIT: Final = "inherit"
+"""What a launcher's command says before the host whose listening socket it is given."""
+
 
 def command_value(arguments: Sequence[str]) -> str:
     """Spell a command so that supervisord splits it into these arguments again."""
     return value(shlex.join(arguments))
+
+
+def inherited_address(command: str) -> tuple[str, int] | None:
+    """Read out of a program's command which listening socket it is to be given.
+
+    Returns:
+        Numeric host and TCP port; None when it binds one itself, or is not a launcher's.
+    """
+    try:
+        arguments = shlex.split(command)
+    except ValueError:
+        return None
+    match arguments:
+        case [*_, port, _policy, word, host] if word == INHERIT and port.isdecimal():
+            return host, int(port)
+    return None
 
 
 def value(text: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from deployer import faults
+from deployer import faults, seals
 from deployer.errors import DeployerError
 from deployer.manifest import Manifest
 from deployer.model import Release, ReleaseStatus
@@ -101,6 +101,26 @@ class ReleaseFiles:
         except DeployerError as error:
             return f"its manifest in state.db is damaged: {error.detail}"
         return ""
+
+    def seal(self, release: Release) -> None:
+        """Keep with a release that was just installed what it is now, for `find_breach`."""
+        seals.write_seal(self._state.release(release.agent, release.number))
+
+    def find_breach(self, release: Release, *, anew: bool = False) -> str:
+        """Say why a release is not what was installed any more; empty when it is, to the byte.
+
+        Args:
+            release: Any release.
+            anew: Read every file again, also those that look as they did when last read.
+        """
+        if release.status is ReleaseStatus.INSTALLING:
+            return "it is not installed yet"
+        whole = self._state.release(release.agent, release.number)
+        return self.find_damage(release) or seals.find_breach(whole, anew=anew)
+
+    def locks(self, releases: Iterable[Release]) -> list[Path]:
+        """List the locks of releases, in their order: equal needs reuse the first that fits."""
+        return [self._state.requirements_lock(each.agent, each.number) for each in releases]
 
     def delete(self, agent: str, number: int) -> None:
         """Delete a release's directory and its logs."""

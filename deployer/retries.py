@@ -42,6 +42,12 @@ class Retries:
         self._jitter = jitter
         self._retries: dict[str, Retry] = {}
         self._lock = threading.Lock()
+        self._generation = 0
+
+    @property
+    def generation(self) -> int:
+        """Count of changes so far."""
+        return self._generation
 
     def record_failure(self, agent: str, at: datetime, *, is_crash_loop: bool = False) -> Retry:
         """Count a failure and say when to try again: after 15 s, 30 s, 60 s ... 10 minutes."""
@@ -56,6 +62,7 @@ class Retries:
                 is_crash_loop or (last is not None and last.is_crash_loop),
             )
             self._retries[agent] = retry
+            self._generation += 1
             return retry
 
     def of(self, agent: str) -> Retry | None:
@@ -65,4 +72,5 @@ class Retries:
     def forget(self, agent: str) -> None:
         """Let an agent begin anew: it is well, or somebody acted on it."""
         with self._lock:
-            self._retries.pop(agent, None)
+            if self._retries.pop(agent, None) is not None:
+                self._generation += 1

@@ -12,7 +12,13 @@ from typing import Final
 
 from deployer import causes, faults, health, ports
 from deployer.causes import Cause
-from deployer.errors import DeploymentCanceledError, NoFreePortError, StartError, StopError
+from deployer.errors import (
+    DeployerError,
+    DeploymentCanceledError,
+    NoFreePortError,
+    StartError,
+    StopError,
+)
 from deployer.journals import NOBODY, Watcher
 from deployer.launches import (
     Place,
@@ -26,6 +32,7 @@ from deployer.model import Answer, HealthCheck, Process, Release, RestartPolicy,
 from deployer.parts import Parts
 from deployer.processes import is_running
 from deployer.releases import delete_tree
+from deployer.sockets import PortTakenError, Sockets
 from deployer.store import now
 
 _PORT_TRIES: Final = 5
@@ -45,16 +52,14 @@ class Run:
         port: Where it listens.
         pid: Its main process.
         began: When it was asked for, on the monotonic clock.
+        is_gapless: Its socket was held all the time: clients waited, and none was refused.
     """
 
     release: Release
     port: int
     pid: int
     began: float
-
-
-class _PortTakenError(StartError):
-    """Somebody else took the port between lease and bind: another one may do."""
+    is_gapless: bool = False
 
 
 class Runs:
@@ -69,6 +74,7 @@ class Runs:
         self._supervisord = parts.supervisord
         self._processes = parts.processes
         self._readings = parts.readings
+        self._sockets = Sockets(parts)
 
     def bring_up(
         self,
@@ -136,8 +142,13 @@ class Runs:
         process = self._processes.get(release.program)
         return process is not None and process.state in {State.STARTING, State.RUNNING}
 
-    def take_down(self, release: Release) -> None:
+    def take_down(self, release: Release, *, for_successor: bool = False) -> None:
         """Stop a release within its stop time, after that by SIGKILL, and free its port.
+
+        Args:
+            release: What is to end.
+            for_successor: Another process is to accept from its socket soon, if it had one held on
+                the port that clients know; else that is closed, and clients are refused.
 
         Raises:
             StopError: Its process lives on all the same.
@@ -151,8 +162,16 @@ class Runs:
                 program, _is_down, timeout_seconds=stop_seconds + _AFTER_KILL_SECONDS
             ):
                 self.kill(release)
+        lease = self._store.leases.of_program(program)
+        if lease is not None and not (for_successor and lease.port == self._known_port(release)):
+            self._sockets.let_go(lease.port)
         self._store.leases.free(program)
         self._readings.forget(program)
+
+    def let_go(self, release: Release) -> None:
+        """Refuse clients on the port that they know, unless a process of the agent lives."""
+        with contextlib.suppress(DeployerError):  # supervisord does it by itself, some seconds on
+            self._sockets.let_go(self._known_port(release))
 
     def kill(self, release: Release) -> None:
         """End a release's process group by SIGKILL; it stays down.
@@ -213,7 +232,7 @@ class Runs:
         """Say why a release's process died, out of the last lines that it wrote."""
         process = self._processes.get(release.program)
         holder = ports.holder_of(port)
-        return causes.explain_death(
+        cause = causes.explain_death(
             None if process is None else process.exit_code,
             None if process is None else process.signal,
             lines,
@@ -222,27 +241,33 @@ class Runs:
             holder=None if holder is None else str(holder),
             memory_limit=read_manifest(release.manifest).resources.memory_limit,
         )
+        if cause.code == "address-in-use" and self._sockets.is_given_to(release):
+            return causes.explain_ignored_socket(port)
+        return cause
 
     def _bring_up(self, release: Release, place: Place, watcher: Watcher, avoid: set[int]) -> Run:
         began = time.monotonic()
-        self.take_down(release)
+        self.take_down(release, for_successor=True)
+        held = self._sockets.held_port(release)
+        if held is None:  # the release before may have had its socket held
+            self.let_go(release)
         for _ in range(_PORT_TRIES):
             try:
                 with ExitStack() as undo:
-                    undo.callback(self.take_down, release)
+                    undo.callback(self.take_down, release, for_successor=True)
                     log = undo.enter_context(self._open_log(release))
                     with watcher.step("start") as note:
-                        port = self._lease(release, place, avoid)
+                        port = self._lease(release, place, avoid, held)
                         pid = self._start(release, place, port, log)
-                        note.message = f"port {port}, pid {pid}"
+                        note.message = f"port {port}, pid {pid}{self._remark(release)}"
                     with watcher.step("health_check") as note:
-                        run = Run(release, port, pid, began)
+                        run = Run(release, port, pid, began, is_gapless=port == held)
                         note.message = self._prove(run, log, watcher).detail
                     self._supervisord.apply(release.program, self.restart_policy(release))
                     undo.pop_all()
                     log.close()
                     return run
-            except _PortTakenError as error:
+            except PortTakenError as error:
                 avoid.add(port)
                 taken = error
         raise taken
@@ -252,8 +277,20 @@ class Runs:
             self._state.stdout_log(release.program), self._state.stderr_log(release.program)
         )
 
-    def _lease(self, release: Release, place: Place, avoid: set[int]) -> int:
-        """Lease the first port of a place that is nobody's."""
+    def _known_port(self, release: Release) -> int | None:
+        """Give the port that clients know a release's agent by."""
+        agent = self._store.agents.find(release.agent)
+        return None if agent is None else agent.port
+
+    def _remark(self, release: Release) -> str:
+        if not self._sockets.is_wanted_by(release):
+            return ""
+        if self._sockets.is_given_to(release):
+            return ", with its socket inherited"
+        return "; it binds its port itself, for this supervisord cannot hold a socket"
+
+    def _lease(self, release: Release, place: Place, avoid: set[int], held: int | None) -> int:
+        """Lease the first port of a place that is nobody's; held is the agent's own already."""
         self._store.leases.free(release.program)
         for _ in range(_LEASE_TRIES):
             leased = {lease.port for lease in self._store.leases.all()}
@@ -261,7 +298,9 @@ class Runs:
                 place.ports,
                 leased | avoid,
                 preferred=place.wishes,
-                is_free=lambda port: ports.can_bind(port, host=self._settings.bind_address),
+                is_free=lambda port: (
+                    port == held or ports.can_bind(port, host=self._settings.bind_address)
+                ),
             )
             if self._store.leases.add(port, release.agent, release.program):
                 return port
@@ -270,7 +309,10 @@ class Runs:
     def _start(self, release: Release, place: Place, port: int, log: RunLog) -> int:
         """Have supervisord start the release's program; return its pid."""
         program = release.program
-        policy = launch_policy(self._state, self._settings, release, place, port)
+        host = self._sockets.hold(release, port)
+        policy = launch_policy(
+            self._state, self._settings, release, place, port, inherits_from=host
+        )
         faults.reach("launches.launch_policy")
         self._parts.programs.write(policy, self.restart_policy(release))
         self._supervisord.apply(program, RestartPolicy(enabled=False))
@@ -293,12 +335,16 @@ class Runs:
         The deadline moves on by half of `start_seconds` while the process still writes into its
         log: it is at work then, on a model to load or a database to migrate.
         """
+
+        def still_wanted() -> bool:
+            return not watcher.canceled() and self._lives(run)
+
         question = self.health_check(run.release)
         deadline = run.began + question.start_seconds
         for _ in range(2 + _MOST_EXTENSIONS):
             answer = health.wait_until_healthy(
-                lambda: health.check(self._settings.bind_address, run.port, question),
-                still_alive=lambda: not watcher.canceled() and self._lives(run),
+                lambda: self._sockets.ask(run.release, run.port, question, still_wanted),
+                still_alive=still_wanted,
                 deadline=time.monotonic() + question.start_seconds / 2,
             )
             is_over = not log.has_grown() and time.monotonic() >= deadline
@@ -308,7 +354,7 @@ class Runs:
         self._judge(run, answer, log, watcher)
         is_own = ports.listens(run.pid, run.port)
         if not is_own and (holder := ports.holder_of(run.port)) is not None:
-            raise _PortTakenError(
+            raise PortTakenError(
                 f"cannot start {run.release.agent}: port {run.port} is answered by {holder}",
                 cause=f"port {run.port} is held by {holder}",
                 evidence=log.read(),
@@ -348,7 +394,7 @@ class Runs:
         )
         lines = log.read()
         cause = self.explain_death(release, port, lines)
-        kind = _PortTakenError if cause.code == "address-in-use" else StartError
+        kind = PortTakenError if cause.code == "address-in-use" else StartError
         return kind(
             f"cannot start {release.agent}: {cause.text}",
             cause=cause.short,
@@ -358,7 +404,10 @@ class Runs:
 
     def _unhealthy(self, run: Run, answer: Answer, log: RunLog) -> StartError:
         listening = ports.listening_ports(run.pid)
-        cause = causes.explain_unhealthy(answer, listening=listening, port=run.port)
+        if self._sockets.is_ignored_by(run.release, run.port):
+            cause = causes.explain_unaccepted(run.port, listening)
+        else:
+            cause = causes.explain_unhealthy(answer, listening=listening, port=run.port)
         seconds = time.monotonic() - run.began
         return StartError(
             f"cannot start {run.release.agent}: not healthy after {seconds:.1f} s: {cause.text}",

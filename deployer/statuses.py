@@ -93,7 +93,9 @@ class AgentView:
             return AgentStatus.CRASH_LOOPING
         if state in {None, State.STOPPED}:
             return self._status_at_rest()
-        return AgentStatus.STARTING if self.next_try_at is not None else AgentStatus.FAILED
+        # Only supervisord's own restart is near; a retry of ours may be minutes away.
+        is_near = self.process is not None and self.process.next_try_at is not None
+        return AgentStatus.STARTING if is_near else AgentStatus.FAILED
 
     @property
     def _is_crash_looping(self) -> bool:

@@ -41,9 +41,7 @@ class Rpc:
         self._auth = (username, password) if username else None
         self._timeout_seconds = timeout_seconds
 
-    def call(
-        self, act: str, method: str, *arguments: str | int, fine: tuple[int, ...] = ()
-    ) -> Any:
+    def call(self, act: str, method: str, *arguments: str | int, fine: tuple[int, ...] = ()) -> Any:
         """Call a method.
 
         Args:

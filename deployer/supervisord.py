@@ -31,10 +31,12 @@ class Snapshot:
             is nobody's intent.
         processes: What is known of every program, by its name; empty while a supervisord without
             our plugin is not running.
+        sockets: Host and port of each listening socket that it holds for programs to take over.
     """
 
     is_running: bool
     processes: Mapping[str, Process]
+    sockets: frozenset[tuple[str, int]] = frozenset()
 
 
 class Supervisord(Protocol):
@@ -46,9 +48,11 @@ class Supervisord(Protocol):
     Attributes:
         limits_restarts: Whether programs are restarted as their policies say. Else whatever dies
             later than a second after its start is started again, for ever.
+        holds_sockets: Whether it can hold a socket for programs to take over.
     """
 
     limits_restarts: ClassVar[bool]
+    holds_sockets: ClassVar[bool]
 
     def ping(self) -> None:
         """Make sure that supervisord answers and takes orders."""
@@ -82,6 +86,24 @@ class Supervisord(Protocol):
     def kill(self, program: str) -> None:
         """Send SIGKILL to a program's process group at once; otherwise like `stop`."""
 
+    def hold(self, host: str, port: int) -> None:
+        """Listen at an address for programs that take the socket over; it may be held already.
+
+        A program whose config says so gets it as descriptor 3. Held without one that runs or soon
+        will, it is closed after 5 to 10 s.
+
+        Args:
+            host: A numeric address.
+            port: A TCP port.
+
+        Raises:
+            SupervisordRefusedError: It cannot be had, mostly because another process listens there;
+                or supervisord holds no sockets.
+        """
+
+    def let_go(self, host: str, port: int) -> None:
+        """Close a held socket unless a program uses it; one that is not held is fine."""
+
     def states(self) -> dict[str, Process]:
         """Give what is known of every program, by its name."""
 
@@ -114,6 +136,7 @@ class PluginSupervisord:
     """The way to a supervisord with our plugin: one program at a time, in milliseconds."""
 
     limits_restarts: ClassVar = True
+    holds_sockets: ClassVar = True
 
     def __init__(self, rpc: Rpc) -> None:
         """Call through rpc."""
@@ -144,6 +167,14 @@ class PluginSupervisord:
         """See `Supervisord.kill`."""
         self._rpc.call(f"kill {program}", "agents.kill", program)
 
+    def hold(self, host: str, port: int) -> None:
+        """See `Supervisord.hold`."""
+        self._rpc.call(f"hold port {port}", "agents.hold", host, port)
+
+    def let_go(self, host: str, port: int) -> None:
+        """See `Supervisord.let_go`."""
+        self._rpc.call(f"let go of port {port}", "agents.let_go", host, port)
+
     def states(self) -> dict[str, Process]:
         """See `Supervisord.states`."""
         return dict(self.snapshot().processes)
@@ -155,6 +186,7 @@ class PluginSupervisord:
         return Snapshot(
             is_running=document["mood"] == "RUNNING",
             processes={process.program: process for process in processes},
+            sockets=frozenset((host, port) for host, port in document["sockets"]),
         )
 
 
@@ -166,6 +198,7 @@ class StockSupervisord:
     """
 
     limits_restarts: ClassVar = False
+    holds_sockets: ClassVar = False
 
     def __init__(self, rpc: Rpc) -> None:
         """Call through rpc."""
@@ -216,6 +249,15 @@ class StockSupervisord:
         self.stop(program)  # or it would be started again
         fine = (Faults.NOT_RUNNING, Faults.BAD_NAME)
         self._rpc.call(f"kill {program}", "supervisor.signalProcess", program, "KILL", fine=fine)
+
+    def hold(self, host: str, port: int) -> None:
+        """See `Supervisord.hold`."""
+        raise SupervisordRefusedError(
+            f"cannot hold port {port} on {host}: this supervisord has not loaded our plugin"
+        )
+
+    def let_go(self, host: str, port: int) -> None:
+        """See `Supervisord.let_go`."""
 
     def states(self) -> dict[str, Process]:
         """See `Supervisord.states`."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from deployer.errors import AgentUnknownError
+from tests.contracts import Api, Contract
 from tests.servers import RunningServer, running_server
 
 
@@ -38,6 +39,28 @@ def server(shared_server: RunningServer) -> Iterator[RunningServer]:
             client.remove(agent.name)
         except AgentUnknownError:
             continue
+
+
+@pytest.fixture(scope="session")
+def contract(shared_server: RunningServer) -> Contract:
+    """The OpenAPI document of the server."""
+    return Contract(shared_server.request("GET", "/openapi.json").json())
+
+
+@pytest.fixture
+def api(server: RunningServer, contract: Contract) -> Api:
+    """The shared server's API, where each answer is held to the OpenAPI document."""
+    return Api(server, contract)
+
+
+@pytest.fixture(scope="session")
+def open_server(
+    tmp_path_factory: pytest.TempPathFactory, installer_cache: Path
+) -> Iterator[RunningServer]:
+    """One server that asks for no token, for tests that name their agents so as not to meet."""
+    root = tmp_path_factory.mktemp("o") / "state"
+    with running_server(root, cache_dir=installer_cache, auth="none") as it:
+        yield it
 
 
 @pytest.fixture

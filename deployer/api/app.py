@@ -64,8 +64,6 @@ def create_app(services: Services, supervisord_url: str, credentials: Credential
 class _Router(CompiledRouter):
     """Has HEAD answered wherever GET is; falcon leaves the body away."""
 
-    def map_http_methods(self, resource: object, **kwargs: Any) -> Any:
+    def map_http_methods(self, resource: object, **kwargs: Any) -> Any:  # falcon names no type
         methods = super().map_http_methods(resource, **kwargs)
-        if "GET" in methods:
-            methods = {"HEAD": methods["GET"], **methods}
-        return methods
+        return {"HEAD": methods["GET"], **methods} if "GET" in methods else methods

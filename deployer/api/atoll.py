@@ -16,7 +16,7 @@ import falcon
 from deployer import __version__
 from deployer.api import inputs
 from deployer.api.agents import explain
-from deployer.api.answers import write
+from deployer.api.answers import Rendering, write, write_json
 from deployer.api.atoll_documents import (
     NamedAgent,
     WireAgent,
@@ -72,6 +72,7 @@ class Wire:
         self._state = services.parts.state
         self._store = services.parts.store
         self._agents = services.agents
+        self._list = Rendering(self._agents_of)
         self._worker = services.worker
         self._receiver = receiver
         self._patience_seconds = self._settings.limits.atoll_wait_seconds
@@ -92,8 +93,7 @@ class Wire:
     @operation("ATOLL: list agents", {HTTPStatus.OK: WireAgents})
     def on_get_list(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """List all agents."""
-        agents = [self._agent(view) for view in self._agents.views()]
-        write(resp, WireAgents(agents=agents, count=len(agents)))
+        write_json(resp, self._list.of(self._agents.views()))
 
     @operation(
         "ATOLL: tell whether a package is installed",
@@ -111,14 +111,12 @@ class Wire:
                 problems=(Problem("checksum", "must be the MD5 of a package"),),
             )
         is_to_start = inputs.boolean(req.get_param("start"), "start", default=False)
-        package = self._store.packages.find(checksum)
-        release = package and self._store.releases.current_of_package(package.sha256)
-        if not release:
+        view = next(filter(lambda view: _is_of(view, checksum), self._agents.views()), None)
+        if view is None:
             write(resp, WireMissing(message="Agent not found: upload it"))
             return
-        view = self._agents.view(release.agent)
         if is_to_start and not view.is_alive:
-            _, view = self._act(release.agent, self._agents.start, Desired.RUNNING)
+            _, view = self._act(view.agent.name, self._agents.start, Desired.RUNNING)
         write(
             resp,
             WireFound(
@@ -297,6 +295,9 @@ class Wire:
             )
         return self._agents.view(name)
 
+    def _agents_of(self, views: tuple[AgentView, ...]) -> WireAgents:
+        return WireAgents(agents=[self._agent(view) for view in views], count=len(views))
+
     def _agent(self, view: AgentView) -> WireAgent:
         return WireAgent(
             name=view.agent.name,
@@ -345,6 +346,11 @@ def _serving(
 ) -> WireServing:
     pid = view.process.pid if view.process is not None else None
     return WireServing(status=status, name=view.agent.name, port=_port(view), pid=pid)
+
+
+def _is_of(view: AgentView, md5: str) -> bool:
+    """Tell whether an agent's current release was made from the package of this checksum."""
+    return view.release is not None and view.release.md5 == md5
 
 
 def _port(view: AgentView) -> int | None:

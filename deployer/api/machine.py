@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from http import HTTPStatus
+from typing import Final
 
 import falcon
 import prometheus_client
@@ -12,6 +14,8 @@ from deployer.api import documents, inputs
 from deployer.api.answers import write
 from deployer.api.operations import PAGE, operation
 from deployer.api.services import Services
+
+_LOOK_SECONDS: Final = 1.0
 
 
 class Livez:
@@ -24,11 +28,16 @@ class Livez:
 
 
 class Readyz:
-    """Readiness, at ``/readyz``: everything is there that a deployment needs."""
+    """Readiness, at ``/readyz``: everything is there that a deployment needs.
+
+    Anybody may ask, and a supervisord that hangs is waited for: so only one request looks at a
+    time, and the others do not queue up until no thread is left.
+    """
 
     def __init__(self, services: Services) -> None:
         """Look through services."""
         self._services = services
+        self._looking = threading.Lock()
 
     @operation(
         "Tell whether the server takes work",
@@ -37,7 +46,14 @@ class Readyz:
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 200 when every check is good, else 503 with those that are not."""
-        checks = self._services.checks()
+        if self._looking.acquire(timeout=_LOOK_SECONDS):
+            try:
+                checks = self._services.checks()
+            finally:
+                self._looking.release()
+        else:
+            detail = "somebody else's look at this server has not come to its end"
+            checks = [documents.Check(name="checks", ok=False, detail=detail)]
         is_ready = all(check.ok for check in checks)
         resp.status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
         write(

@@ -40,7 +40,7 @@ class Docs:
         """Show the OpenAPI document that contract makes."""
         self._contract = contract
 
-    @operation("Read this contract as a page", {HTTPStatus.OK: falcon.MEDIA_HTML})
+    @operation("Read this contract as a page", {HTTPStatus.OK: "text/html"})
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Show every operation with what it takes and answers."""
         groups: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}

@@ -188,6 +188,7 @@ class Settings(Section):
         supervisor: A foreign supervisord.
         agents: ATOLL's list of agents; read for `port_preferences`, never as state.
         events_kept: Lines of the timeline before the oldest go.
+        events_days: How old a line of the timeline may become.
         releases_kept: Releases of an agent that stay, with the current and the one before it.
     """
 
@@ -214,6 +215,7 @@ class Settings(Section):
     supervisor: SupervisorSettings = SupervisorSettings()
     agents: tuple[PortPreference, ...] = ()
     events_kept: Count = 10_000
+    events_days: Annotated[Whole, Field(ge=1, le=36_500)] = 90
     releases_kept: Annotated[Whole, Field(ge=2, le=1000)] = 5
 
     @field_validator("max_agents")

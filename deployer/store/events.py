@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
 
 from deployer.model import Event
 from deployer.store.database import Database, now, to_text
-
-_KEPT: Final = 10_000
 
 
 class EventRows:
@@ -19,15 +16,36 @@ class EventRows:
         self._database = database
 
     def add(self, kind: str, agent: str, message: str) -> None:
-        """Write down what happened now; the oldest line goes when there are too many."""
+        """Write down what happened now.
+
+        Args:
+            kind: A dotted word, such as ``process.died``.
+            agent: Whom it concerns; empty for the server itself.
+            message: A sentence that names who and what.
+        """
         with self._database.transaction() as connection:
-            cursor = connection.execute(
+            connection.execute(
                 "INSERT INTO events (at, agent, kind, message) VALUES (?, ?, ?, ?)",
                 (to_text(now()), agent, kind, message),
             )
-            connection.execute(
-                "DELETE FROM events WHERE id <= ?", ((cursor.lastrowid or 0) - _KEPT,)
+
+    def trim(self, *, kept: int, before: datetime) -> int:
+        """Delete what nobody will ask for any more; meant for now and then, not for each line.
+
+        Args:
+            kept: How many of the latest lines stay.
+            before: Lines older than this go, however few there are.
+
+        Returns:
+            How many lines went.
+        """
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "DELETE FROM events WHERE at < ? OR id <="
+                " (SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (to_text(before), kept),
             )
+        return cursor.rowcount
 
     def after(self, cursor: int, *, limit: int, agent: str | None = None) -> tuple[Event, ...]:
         """Read events newer than the cursor, the oldest first.

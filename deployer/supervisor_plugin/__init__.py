@@ -19,6 +19,7 @@ from deployer.supervisor_plugin.groups import Everything, Groups
 from deployer.supervisor_plugin.interfaces import AgentsInterface
 from deployer.supervisor_plugin.locks import Lock, LockHeldError
 from deployer.supervisor_plugin.pushes import Pushes
+from deployer.supervisor_plugin.sockets import HeldSockets
 from deployer.supervisor_plugin.wakeups import SignalWakeup, wake_when_due
 
 _interfaces: weakref.WeakKeyDictionary[Any, AgentsInterface] = weakref.WeakKeyDictionary()
@@ -55,7 +56,10 @@ def _install(
     options = supervisord.options
     held = _hold(options, lock)
     pushes = Pushes(events_socket)
-    groups = Groups(supervisord, conf_d=Path(conf_d), service=service, push=pushes.send)
+    sockets = HeldSockets()
+    groups = Groups(
+        supervisord, conf_d=Path(conf_d), service=service, push=pushes.send, sockets=sockets
+    )
     wakeup = SignalWakeup(options.get_socket_map())
     wake_when_due(options, groups.seconds_until_due)
 
@@ -64,11 +68,16 @@ def _install(
 
     def stop_everything(_event: Any) -> None:
         pushes.close()  # what happens from now on is nobody's intent
+        sockets.close()
         supervisord.stop_groups = [Everything(supervisord)]
+
+    def let_go_of_idle_sockets(_event: Any) -> None:
+        sockets.let_go_idle(groups.awaited_addresses())
 
     guard = _guard(options.logger)
     events.subscribe(events.ProcessGroupAddedEvent, guard(adopt))
     events.subscribe(events.SupervisorStoppingEvent, guard(stop_everything))
+    events.subscribe(events.Tick5Event, guard(let_go_of_idle_sockets))
     groups.adopt_all()
 
     cleanup = options.cleanup
@@ -77,11 +86,12 @@ def _install(
         # before a restart supervisord closes descriptors by number: ours must be gone by then
         wakeup.close()
         pushes.close()
+        sockets.close()
         held.close()
         cleanup()
 
     options.cleanup = clean_up
-    return AgentsInterface(supervisord, groups)
+    return AgentsInterface(supervisord, groups, sockets)
 
 
 def _hold(options: Any, path: str) -> Lock:

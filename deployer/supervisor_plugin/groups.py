@@ -14,6 +14,7 @@ from deployer.errors import ProgramConfigError
 from deployer.model import RestartPolicy, agent_of_program
 from deployer.supervisor_plugin.processes import AgentConfig, AgentProcess
 from deployer.supervisor_plugin.restarts import Restarts, ServiceRestarts
+from deployer.supervisor_plugin.sockets import Address, HeldSockets
 
 _RESTART_KEYS: Final = frozenset({"autorestart", "startretries"})
 """What may differ in the config of a program that runs: its process never sees them."""
@@ -29,6 +30,7 @@ class Groups:
         conf_d: Path,
         service: str,
         push: Callable[[Mapping[str, object]], None],
+        sockets: HeldSockets,
     ) -> None:
         """Work on supervisord.
 
@@ -37,12 +39,14 @@ class Groups:
             conf_d: The directory of the program configs.
             service: The program that is the API itself; may be empty.
             push: Told every change of a state.
+            sockets: Those that processes are given.
         """
         self._supervisord = supervisord
         self._options = supervisord.options
         self._conf_d = conf_d
         self._service = service
         self._push = push
+        self._sockets = sockets
 
     def adopt_all(self) -> None:
         """Make anew every group that is ours and was there before us; nothing runs yet."""
@@ -129,6 +133,11 @@ class Groups:
                 if isinstance(process, AgentProcess):
                     yield process
 
+    def awaited_addresses(self) -> set[Address]:
+        """Give the held sockets that a process accepts from, or soon will."""
+        awaited = (process.awaited_address() for process in self.processes())
+        return {address for address in awaited if address is not None}
+
     def seconds_until_due(self) -> float | None:
         """Tell when the first of our processes has something to do; None: not foreseeable."""
         due = (process.seconds_until_due() for process in self.processes())
@@ -156,7 +165,13 @@ class Groups:
         return not program_configs.differences(process.config, config).keys() - _RESTART_KEYS
 
     def _make_config(self, options: Any, **parameters: Any) -> AgentConfig:
-        return AgentConfig(options, restarts=self._restarts, push=self._push, **parameters)
+        return AgentConfig(
+            options,
+            restarts=self._restarts,
+            push=self._push,
+            sockets=self._sockets,
+            **parameters,
+        )
 
     def _restarts(self, config: AgentConfig) -> Restarts:
         """Read a restart policy out of a config, as far as it says; the rest comes with `put`."""

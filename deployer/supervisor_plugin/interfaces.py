@@ -17,6 +17,7 @@ from supervisor.xmlrpc import Faults, RPCError
 from deployer.model import RestartPolicy
 from deployer.supervisor_plugin.groups import Groups
 from deployer.supervisor_plugin.processes import AgentProcess
+from deployer.supervisor_plugin.sockets import HeldSockets
 
 
 class AgentsInterface:
@@ -25,10 +26,11 @@ class AgentsInterface:
     An ``RPCError`` becomes a fault, ``NAME: reason``; any other exception becomes HTTP status 500.
     """
 
-    def __init__(self, supervisord: Any, groups: Groups) -> None:
-        """Answer for the groups of supervisord."""
+    def __init__(self, supervisord: Any, groups: Groups, sockets: HeldSockets) -> None:
+        """Answer for the groups of supervisord, and the sockets held for them."""
         self._supervisord = supervisord
         self._groups = groups
+        self._sockets = sockets
 
     def ping(self) -> bool:
         """Answer True, as long as orders are taken."""
@@ -99,12 +101,41 @@ class AgentsInterface:
             self._insist(process.kill_now())
         return True
 
+    def hold(self, host: str, port: int) -> bool:
+        """Listen at an address for programs that take the socket over; it may be held already.
+
+        Args:
+            host: A numeric address.
+            port: A TCP port.
+        """
+        self._take_orders()
+        try:
+            self._sockets.hold((host, port))
+        except (ValueError, TypeError) as error:
+            raise RPCError(Faults.BAD_ARGUMENTS, f"no address to listen on: {error}") from error
+        except OSError as error:
+            reason = f"cannot listen on {host} port {port}: {error}"
+            raise RPCError(Faults.FAILED, reason) from error
+        return True
+
+    def let_go(self, host: str, port: int) -> bool:
+        """Close a held socket, unless a program accepts from it or soon will.
+
+        Returns:
+            False when it stays open for that reason.
+        """
+        if (host, port) in self._groups.awaited_addresses():
+            return False
+        self._sockets.let_go((host, port))
+        return True
+
     def states(self) -> str:
-        """Give supervisord's mood and all of our processes as JSON; answers in every mood."""
+        """Say all as JSON: supervisord's mood, our processes, held sockets; in every mood."""
         return json.dumps(
             {
                 "mood": getSupervisorStateDescription(self._supervisord.options.mood),
                 "processes": [process.document() for process in self._groups.processes()],
+                "sockets": self._sockets.addresses(),
             }
         )
 

@@ -12,11 +12,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from supervisor.options import ProcessConfig, signame
+from supervisor.options import BadCommand, ProcessConfig, signame
 from supervisor.process import Subprocess
 from supervisor.states import ProcessStates, SupervisorStates, getProcessStateDescription
 
+from deployer.program_configs import inherited_address
 from deployer.supervisor_plugin.restarts import Restarts
+from deployer.supervisor_plugin.sockets import INHERITED_DESCRIPTOR, Address, HeldSockets
+
+_PATIENCE_SECONDS = 60.0
+"""How long clients may wait in a socket for the next try; the longest delay within a crash loop."""
 
 _HANDLED_BY_SUPERVISORD = (
     signal.SIGTERM,
@@ -37,11 +42,14 @@ class AgentConfig(ProcessConfig):  # type: ignore[misc]  # supervisor has no typ
         *,
         restarts: Callable[[AgentConfig], Restarts],
         push: Callable[[Mapping[str, object]], None],
+        sockets: HeldSockets,
         **parameters: Any,
     ) -> None:
         """Keep what a process needs beside supervisord's own parameters."""
         super().__init__(options, **parameters)
         self.push = push
+        self.sockets = sockets
+        self.address = inherited_address(self.command)
         self._restarts = restarts
 
     def make_process(self, group: Any = None) -> AgentProcess:
@@ -49,6 +57,13 @@ class AgentConfig(ProcessConfig):  # type: ignore[misc]  # supervisor has no typ
         process = AgentProcess(self, self._restarts(self))
         process.group = group
         return process
+
+
+class SocketTakenError(BadCommand):  # type: ignore[misc]  # supervisor has no types
+    """The socket that a process is to be given cannot be had.
+
+    Of a kind that supervisord's own procedures answer with a fault.
+    """
 
 
 class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
@@ -104,6 +119,19 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
             return 0.0  # else the loop would poll for a second before its first start
         return None
 
+    def awaited_address(self) -> Address | None:
+        """Tell which held socket this process accepts from, or will before clients lose patience.
+
+        None: it has none, or nobody knows that it will ever run again.
+        """
+        is_due_soon = (
+            self.state == ProcessStates.BACKOFF
+            and self._next_try is not None
+            and self._next_try - time.monotonic() <= _PATIENCE_SECONDS
+        )
+        address: Address | None = self.config.address
+        return address if is_due_soon or self._is_alive() else None
+
     def kill_now(self) -> Any:
         """Stop with SIGKILL; returns a sentence if it cannot be done, like ``kill``."""
         self.administrative_stop = True
@@ -115,6 +143,17 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         """Start because somebody asked for it: earlier deaths are forgotten."""
         self.restarts.forget()
         return self._spawn()
+
+    def get_execv_args(self) -> Any:
+        """Find what is to be executed and, as it can be missing just so, the socket to be given."""
+        if self.config.address is not None:
+            try:
+                self.config.sockets.hold(self.config.address)
+            except (OSError, ValueError) as error:
+                host, port = self.config.address
+                sentence = f"cannot listen on {host} port {port} for it: {error}"
+                raise SocketTakenError(sentence) from error
+        return super().get_execv_args()
 
     def transition(self) -> None:
         """Take the next step if it is due."""
@@ -130,6 +169,9 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         """Change the state, decide about a restart, and tell the API."""
         if new_state == ProcessStates.EXITED:
             self.spawnerr = self._cause  # stock's would be "Bad exit code -1"
+        is_over = new_state not in {ProcessStates.STARTING, ProcessStates.RUNNING}
+        if self.config.address is not None and is_over:
+            self.config.sockets.renew(self.config.address)
         changed = super().change_state(new_state, expected)
         if new_state == ProcessStates.BACKOFF:
             self._plan_restart()
@@ -171,6 +213,20 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
             super()._spawn_as_child(filename, argv)
         finally:
             os._exit(127)  # the child must never return into supervisord's loop
+
+    def _prepare_child_fds(self) -> None:
+        if self.config.address is None:
+            super()._prepare_child_fds()
+            return
+        # stock's would close the socket with everything else from 3 on
+        options = self.config.options
+        options.dup2(self.pipes["child_stdin"], 0)
+        options.dup2(self.pipes["child_stdout"], 1)
+        options.dup2(
+            self.pipes["child_stdout" if self.config.redirect_stderr else "child_stderr"], 2
+        )
+        is_given = self.config.sockets.hand_over(self.config.address)
+        os.closerange(INHERITED_DESCRIPTOR + is_given, options.minfds)
 
     # Steps -------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,16 +123,25 @@ def act_and_die(server: RunningServer, scenario: Scenario, number: int) -> None:
     """Carry a scenario out until the API is killed at a place."""
     api = psutil.Process(server.api_pid())
     fault_file(server).write_text(str(number))
-    with contextlib.suppress(DeployerError, requests.RequestException):
-        scenario.act(server)
-    with contextlib.suppress(psutil.TimeoutExpired):
-        api.wait(20)
-    fault_file(server).unlink(missing_ok=True)
+    actor = threading.Thread(target=_act, args=(server, scenario))
+    actor.start()
+    wait_until(lambda: not fault_file(server).exists() or not actor.is_alive(), 60)
+    if fault_file(server).exists():  # what it does depends on timing: this time it did less
+        fault_file(server).unlink()
+        return
+    api.wait(20)
     # A deliberate start: else the pace at which the API is restarted would make this test slow.
     credentials = read_credentials(server.state)
     url = f"unix://{server.state.supervisor_socket}"
     connect(url, credentials.username, credentials.password).start(SERVICE)
+    actor.join(60)
+    assert not actor.is_alive()
     wait_until(server.is_ready, 30, server.describe())
+
+
+def _act(server: RunningServer, scenario: Scenario) -> None:
+    with contextlib.suppress(DeployerError, requests.RequestException):
+        scenario.act(server)
 
 
 def check_world(server: RunningServer, where: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +163,40 @@ def test_an_agent_does_not_start_when_supervisord_is_gone(tmp_path: Path) -> Non
 
     assert done.returncode == 126
     assert "supervisord is gone" in done.stderr
+
+
+def test_an_inherited_socket_is_announced_as_systemd_does(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        pid, variables = inherit(tmp_path, f"os.dup2({listener.fileno()}, 3)", listener.fileno())
+
+    assert (variables["LISTEN_FDS"], variables["LISTEN_PID"]) == ("1", str(pid))
+
+
+@pytest.mark.parametrize("no_socket", ["os.closerange(3, 100)", "os.dup2(0, 3)"])
+def test_no_socket_is_announced_that_is_not_there(tmp_path: Path, no_socket: str) -> None:
+    _, variables = inherit(tmp_path, no_socket)
+
+    assert "LISTEN_FDS" not in variables
+    assert variables["PORT"] == "8123"
+
+
+def inherit(tmp_path: Path, prepare: str, *descriptors: int) -> tuple[int, dict[str, str]]:
+    """Launch by a process that prepares its descriptors first; give pid and variables."""
+    path = tmp_path / "policy"
+    arguments = ("-I", "-S", "-c", SHOW)
+    path.write_bytes(
+        policy_bytes(LaunchPolicy("weather--7", Path(sys.executable), arguments, tmp_path, 8123))
+    )
+    command = [sys.executable, "-I", "-S", LAUNCHER, "8123", str(path), "inherit", "127.0.0.1"]
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import os; {prepare}; os.execv({sys.executable!r}, {command!r})"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        pass_fds=descriptors,
+    ) as process:
+        out, _ = process.communicate(timeout=20)
+    variables: dict[str, str] = json.loads(out)["env"]
+    return process.pid, variables
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills with the parent")

@@ -104,7 +104,8 @@ def test_a_release_rehearses_with_empty_data_outside_the_range(server: RunningSe
     writes_where_it_is = (
         "import os, pathlib, json\n"
         "seen = {'port': os.environ['PORT'], 'files': os.listdir(os.environ['HOME'])}\n"
-        f"with open({str(server.state.tmp / 'seen')!r}, 'a') as f: f.write(json.dumps(seen) + '\\n')\n"
+        f"with open({str(server.state.tmp / 'seen')!r}, 'a') as f:\n"
+        "    f.write(json.dumps(seen) + '\\n')\n"
     )
     server.client.deploy(
         zip_package(
@@ -151,7 +152,8 @@ def test_a_release_that_sickens_in_its_soak_is_refused(server: RunningServer) ->
                 version="2.0.0",
                 extra_files={"first.py": dies_soon + "import runpy; runpy.run_path('main.py')"},
                 replace={
-                    "[agent]": '[deployment]\nmin_healthy_seconds = 2\n[agent]\nentrypoint = "first.py"'
+                    "[agent]": "[deployment]\nmin_healthy_seconds = 2\n"
+                    '[agent]\nentrypoint = "first.py"'
                 },
             )
         )

@@ -370,3 +370,236 @@ def test_programs_of_before_are_ours_after_a_restart_of_supervisord(
     plugin.ctl("start", NAME)
     pid = settle(plugin)
     assert kill_and_wait(plugin, pid) < 0.5
+
+
+# Sockets -----------------------------------------------------------------------------------------
+
+ACCEPT = """\
+import os, socket
+given = os.environ.get("LISTEN_FDS") == "1" and os.environ["LISTEN_PID"] == str(os.getpid())
+listener = socket.socket(fileno=3) if given else socket.create_server(("127.0.0.1", {port}))
+print("listening", flush=True)
+while True:
+    with listener.accept()[0] as connection:
+        connection.sendall(b"%d" % os.getpid())
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start_accepting(
+    plugin: SupervisordProcess, port: int, code: str = ACCEPT, **fields: object
+) -> int:
+    """Start a program that takes over the socket at port, and give its pid."""
+    values = {"port": port, "inherits_from": "127.0.0.1", **fields}
+    process = start(plugin, code.replace("{port}", str(port)), **values)
+    assert process.pid is not None
+    return process.pid
+
+
+def answer_of(port: int) -> int:
+    """Ask a program of ours for its pid."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        return int(connection.recv(100))
+
+
+def is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def held(plugin: SupervisordProcess) -> set[int]:
+    return {port for _, port in plugin.supervisord.snapshot().sockets}
+
+
+def sockets_of(pid: int) -> list[int]:
+    """Name the descriptors of a process that are sockets."""
+    links = Path(f"/proc/{pid}/fd").iterdir()
+    return sorted(int(link.name) for link in links if str(link.readlink()).startswith("socket:"))
+
+
+def test_a_held_port_takes_connections_before_anybody_runs(plugin: SupervisordProcess) -> None:
+    port = free_port()
+
+    plugin.supervisord.hold("127.0.0.1", port)
+    plugin.supervisord.hold("127.0.0.1", port)
+
+    assert held(plugin) == {port}
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as early:
+        pid = start_accepting(plugin, port)
+        assert int(early.recv(100)) == pid
+
+
+def test_a_taken_port_is_told_in_words_and_harms_nobody(plugin: SupervisordProcess) -> None:
+    pid = start(plugin).pid
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(SupervisordRefusedError, match=f"port {port}: .*already in use"):
+            plugin.supervisord.hold("127.0.0.1", port)
+
+    assert held(plugin) == set()
+    assert plugin.supervisord.states()[NAME].pid == pid
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("localhost", 9000), ("127.0.0.1", 0), ("127.0.0.1", 70000), ("::1%x", 9000)]
+)
+def test_what_is_no_address_is_refused(plugin: SupervisordProcess, host: str, port: int) -> None:
+    with pytest.raises(SupervisordRefusedError, match="cannot hold port"):
+        plugin.supervisord.hold(host, port)
+
+
+def test_only_the_program_that_asks_for_a_socket_gets_it(plugin: SupervisordProcess) -> None:
+    port = free_port()
+
+    pid = start_accepting(plugin, port)
+    other = start(plugin, program="other--1").pid
+
+    wait_until(plugin.state.stdout_log(NAME).read_text)
+    assert sockets_of(pid) == [3]
+    assert answer_of(port) == pid
+    assert other is not None
+    assert sockets_of(other) == []
+
+
+def test_clients_of_a_killed_program_wait_for_the_next(plugin: SupervisordProcess) -> None:
+    port = free_port()
+    pid = start_accepting(plugin, port, restarts=RestartPolicy(max_restarts=5, delay_seconds=0.5))
+    settle(plugin)
+
+    for _ in range(3):
+        kill_and_wait(plugin, pid)
+        pid, former = answer_of(port), pid
+        assert pid != former
+
+
+def test_a_socket_in_use_is_not_let_go(plugin: SupervisordProcess) -> None:
+    port = free_port()
+    pid = start_accepting(plugin, port)
+
+    plugin.supervisord.let_go("127.0.0.1", port)
+    assert held(plugin) == {port}
+    assert answer_of(port) == pid
+
+    plugin.supervisord.kill(NAME)
+    plugin.wait_for(NAME, State.STOPPED)
+    plugin.supervisord.let_go("127.0.0.1", port)
+    assert is_refused(port)
+    plugin.supervisord.let_go("127.0.0.1", port)
+
+
+def test_a_socket_that_nobody_wants_is_closed_after_some_seconds(
+    plugin: SupervisordProcess,
+) -> None:
+    port = free_port()
+    start_accepting(plugin, port)
+    plugin.ctl("stop", NAME)
+    assert not is_refused(port)
+
+    assert wait_until(lambda: is_refused(port), 15) > 3
+    assert held(plugin) == set()
+
+
+def test_a_program_that_waits_for_its_next_try_keeps_its_socket(
+    plugin: SupervisordProcess,
+) -> None:
+    port = free_port()
+    policy = RestartPolicy(max_restarts=5, delay_seconds=50)
+    start_accepting(plugin, port, "import sys; sys.exit(3)", restarts=policy)
+    wait_until(lambda: plugin.supervisord.states()[NAME].restarts == 1)
+    plugin.wait_for(NAME, State.BACKOFF)
+
+    plugin.supervisord.let_go("127.0.0.1", port)
+
+    assert held(plugin) == {port}
+
+
+def test_an_operator_starts_a_program_with_a_socket_of_its_own(
+    plugin: SupervisordProcess,
+) -> None:
+    port = free_port()
+    put(plugin, ACCEPT, port=port, inherits_from="127.0.0.1")
+
+    assert "started" in plugin.ctl("start", NAME)
+
+    assert answer_of(port) == plugin.supervisord.states()[NAME].pid
+    assert held(plugin) == {port}
+
+
+def test_a_start_on_a_port_taken_meanwhile_is_refused_in_words(
+    plugin: SupervisordProcess,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        put(plugin, ACCEPT, port=port, inherits_from="127.0.0.1")
+
+        with pytest.raises(SupervisordRefusedError, match=f"port {port} for it: .*in use"):
+            plugin.supervisord.start(NAME)
+        assert "ERROR" in plugin.ctl("start", NAME)
+    plugin.supervisord.start(NAME)
+    assert answer_of(port)
+
+
+def test_what_a_program_did_to_its_socket_ends_with_it(plugin: SupervisordProcess) -> None:
+    port = free_port()
+    spoil = (
+        "import socket; s = socket.socket(fileno=3); s.setblocking(False); s.listen(1);"
+        " s.shutdown(socket.SHUT_RDWR); print('spoilt', flush=True); import time; time.sleep(600)"
+    )
+    start_accepting(plugin, port, spoil)
+    wait_until(plugin.state.stdout_log(NAME).read_text)
+    assert is_refused(port)
+    plugin.supervisord.kill(NAME)
+    plugin.wait_for(NAME, State.STOPPED)
+
+    pid = start_accepting(plugin, port)
+
+    assert settle(plugin) == pid  # it blocks in accept, or it would have ended with EAGAIN
+    assert answer_of(port) == pid
+
+
+def test_an_ipv6_socket_is_handed_over_as_well(plugin: SupervisordProcess) -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as probe:
+            port = probe.getsockname()[1]
+    except OSError:
+        pytest.skip("no IPv6 here")
+
+    pid = start_accepting(plugin, port, inherits_from="::1")
+
+    with socket.create_connection(("::1", port), timeout=10) as connection:
+        assert int(connection.recv(100)) == pid
+
+
+def test_a_reload_of_supervisord_lets_go_of_all(plugin: SupervisordProcess) -> None:
+    port = free_port()
+    start_accepting(plugin, port)
+
+    plugin.send(signal.SIGHUP)
+    plugin.wait_until_reloaded()
+
+    assert held(plugin) == set()
+    pid = start_accepting(plugin, port)
+    assert answer_of(port) == pid
+
+
+def test_a_program_of_before_a_restart_of_supervisord_gets_its_socket(
+    plugin: SupervisordProcess,
+) -> None:
+    port = free_port()
+    put(plugin, ACCEPT, port=port, inherits_from="127.0.0.1")
+    plugin.end()
+    plugin.start()
+
+    plugin.ctl("start", NAME)
+
+    assert answer_of(port) == plugin.supervisord.states()[NAME].pid
+    assert held(plugin) == {port}

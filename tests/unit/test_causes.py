@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from deployer.causes import Cause, explain_death, explain_unhealthy, is_address_in_use
+from deployer.causes import (
+    Cause,
+    explain_death,
+    explain_ignored_socket,
+    explain_unaccepted,
+    explain_unhealthy,
+    is_address_in_use,
+)
 from deployer.model import Answer
 
 
@@ -318,3 +325,14 @@ def test_404_hints_at_the_path() -> None:
 )
 def test_the_short_form_fits_a_status_line(text: str, short: str) -> None:
     assert Cause(text).short == short
+
+
+def test_an_agent_that_binds_what_it_was_given_is_told_how_to_take_it() -> None:
+    cause = explain_ignored_socket(8101)
+    assert cause.short.startswith("asked for an inherited socket but binds the port itself")
+    assert "--fd 3" in cause.hint
+
+
+def test_an_agent_that_accepts_elsewhere_is_told_where() -> None:
+    assert explain_unaccepted(8101, {8101}).text.endswith("the socket it inherits on port 8101")
+    assert explain_unaccepted(8101, {8101, 9000}).text.endswith("listens on 9000 instead")

@@ -5,12 +5,21 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
 from deployer.errors import NoFreePortError
-from deployer.ports import Holder, can_bind, choose_port, holder_of, listening_ports, listens
+from deployer.ports import (
+    Holder,
+    can_bind,
+    choose_port,
+    count_waiting,
+    holder_of,
+    listening_ports,
+    listens,
+    numeric,
+)
 
 has_ipv6 = socket.has_ipv6 and os.path.exists("/proc/net/if_inet6")  # noqa: PTH110 - no path of ours
 
@@ -240,3 +249,31 @@ def test_the_ports_of_others_are_not_counted(listener: socket.socket) -> None:
         assert port_of(listener) not in listening_ports(process.pid)
         assert not listens(process.pid, port_of(listener))
         finish(process)
+
+
+# Connections that wait ---------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's own table")
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_connections_wait_until_they_are_accepted(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with ExitStack() as clients, socket.socket(family) as listener:
+        try:
+            listener.bind((address, 0))
+        except OSError:
+            pytest.skip("no IPv6 here")
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert count_waiting(port) == 0
+        for _ in range(3):
+            clients.enter_context(socket.create_connection((address, port), timeout=5))
+        assert count_waiting(port) == 3
+        listener.accept()[0].close()
+        assert count_waiting(port) == 2
+
+
+def test_an_address_is_its_own_number_and_a_name_has_one() -> None:
+    assert numeric("::1") == "::1"
+    assert numeric("0.0.0.0") == "0.0.0.0"
+    assert numeric("localhost") in {"127.0.0.1", "::1"}

@@ -14,7 +14,7 @@ from deployer.errors import ProgramConfigError
 from deployer.launch_policies import LaunchPolicy, policy_bytes
 from deployer.launcher import LaunchError, read_policy
 from deployer.model import RestartPolicy
-from deployer.program_configs import parse_program
+from deployer.program_configs import inherited_address, parse_program
 from deployer.programs import Programs
 from deployer.state_dir import StateDir
 from deployer.supervisord_confs import read_credentials
@@ -56,6 +56,20 @@ def test_a_config_is_one_section_with_the_launcher_as_its_command(state: StateDi
     launcher = SOURCE / "deployer" / "launcher.py"
     assert config.command == f"/python -I -S {launcher} 8101 {state.root}/policies/{NAME}"
     assert (config.autostart, config.startsecs, config.stopasgroup) == (False, 1, True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_config_says_which_socket_its_program_is_given(state: StateDir, host: str) -> None:
+    config = parse_program(NAME, Programs(state).render(policy(inherits_from=host)))
+
+    assert inherited_address(config.command) == (host, 8101)
+
+
+@pytest.mark.parametrize(
+    "command", ["", "x", "launcher.py 8101 policy", "x y z inherit 127.0.0.1", "'", "inherit ::1"]
+)
+def test_other_commands_ask_for_no_socket(command: str) -> None:
+    assert inherited_address(command) is None
 
 
 def test_no_user_and_no_environment_reach_a_config(state: StateDir) -> None:

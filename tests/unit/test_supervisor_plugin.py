@@ -14,6 +14,7 @@ from deployer.program_configs import parse_program
 from deployer.supervisor_plugin.locks import Lock, LockHeldError
 from deployer.supervisor_plugin.processes import AgentConfig, AgentProcess
 from deployer.supervisor_plugin.restarts import Restarts, ServiceRestarts, restart_delay
+from deployer.supervisor_plugin.sockets import HeldSockets
 
 NOBODY = 2**22 + 1  # larger than any pid
 EXIT_3 = 3 << 8
@@ -142,6 +143,7 @@ def running() -> AgentProcess:
             options,
             restarts=lambda _: Restarts(RestartPolicy()),
             push=_fail,
+            sockets=HeldSockets(),
             **parameters,
         ),
         here=Path("/"),

@@ -1,0 +1,1 @@
+"""What the server costs, against the bare floor measured in the same run: `make bench`."""

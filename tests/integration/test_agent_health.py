@@ -1,0 +1,201 @@
+"""Health checks of running agents: what they change, what they say, what they leave alone."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+import requests
+
+from deployer.client.nouns import Agent
+from tests.package_zips import zip_package
+from tests.servers import RunningServer, wait_until
+
+HEALTH = """[health]
+path = "/health"
+start_seconds = 20
+interval_seconds = {interval}
+timeout_seconds = {timeout}
+failures = {failures}
+"""
+
+MOODY = """
+import os, time
+import serving
+
+def mood():
+    try:
+        return open(os.path.join(os.environ["ATOLL_AGENT_DATA_DIR"], "mood")).read()
+    except FileNotFoundError:
+        return ""
+
+def answer(path):
+    now = mood()
+    if now == "hanging":
+        time.sleep(60)
+    if now == "broken":
+        return 500, {"status": "broken"}
+    return 200, {"status": now or "healthy"}
+
+serving.serve(answer)
+"""
+
+
+def package(
+    deployment: str = "", *, interval: float = 0.3, timeout: float = 0.3, failures: int = 2
+) -> bytes:
+    """Make an agent that answers as the file ``mood`` in its data directory says."""
+    health = HEALTH.format(interval=interval, timeout=timeout, failures=failures)
+    old = '[health]\npath = "/health"\nstart_seconds = 20\n'
+    return zip_package(
+        "stdlib_agent",
+        name="moody",
+        extra_files={"main.py": MOODY},
+        replace={old: f"[deployment]\n{deployment}\n{health}"},
+    )
+
+
+def set_mood(server: RunningServer, mood: str) -> None:
+    (server.state.agent_data("moody") / "mood").write_text(mood)
+
+
+def agent(server: RunningServer) -> Agent:
+    return server.client.agent("moody")
+
+
+def events_since(server: RunningServer, last: int) -> list[str]:
+    return [event.kind for event in server.client.events(agent="moody", after=last)]
+
+
+def last_event(server: RunningServer) -> int:
+    return server.client.events(agent="moody")[-1].id
+
+
+def test_a_hung_agent_is_restarted_and_serves_again(server: RunningServer) -> None:
+    server.client.deploy(
+        zip_package(
+            "crashes_after",
+            name="moody",
+            replace={
+                '[health]\npath = "/health"\nstart_seconds = 20\n': HEALTH.format(
+                    interval=0.3, timeout=0.3, failures=2
+                )
+            },
+        )
+    )
+    before, last = agent(server), last_event(server)
+    with contextlib.suppress(requests.Timeout):
+        requests.get(f"{before.url}/hang", timeout=0.1)
+    wait_until(lambda: agent(server).pid not in {None, before.pid}, 15)
+    wait_until(lambda: agent(server).status == "running", 10)
+    after = agent(server)
+    assert (after.restarts, after.port, after.last_error) == (1, before.port, "")
+    assert requests.get(f"{after.url}/health", timeout=5).json()["pid"] == after.pid
+    kinds = events_since(server, last)
+    assert kinds == ["agent.unhealthy", "process.died", "agent.healthy"]
+
+
+def test_an_agent_is_degraded_from_the_first_bad_answer_on(server: RunningServer) -> None:
+    server.client.deploy(package(failures=1000))
+    set_mood(server, "broken")
+    wait_until(lambda: agent(server).status == "degraded")
+    health = agent(server).health
+    assert health is not None
+    assert (health.healthy, health.detail) == (False, "HTTP 500")
+    set_mood(server, "")
+    wait_until(lambda: agent(server).status == "running")
+
+
+def test_fewer_bad_answers_than_failures_restart_nothing(server: RunningServer) -> None:
+    server.client.deploy(package(failures=1000))
+    pid, last = agent(server).pid, last_event(server)
+    set_mood(server, "broken")
+    wait_until(lambda: agent(server).status == "degraded")
+    time.sleep(1)
+    assert (agent(server).pid, agent(server).restarts) == (pid, 0)
+    assert events_since(server, last) == []
+
+
+@pytest.mark.parametrize(
+    ("mood", "words"),
+    [
+        ("broken", "fails its health check: HTTP 500"),
+        ("hanging", "does not answer its health check: timed out after 0.3 s"),
+    ],
+)
+def test_why_tells_what_is_wrong_with_a_degraded_agent(
+    server: RunningServer, mood: str, words: str
+) -> None:
+    server.client.deploy(package(failures=1000))
+    set_mood(server, mood)
+    wait_until(lambda: agent(server).status == "degraded")
+    why = server.client.why("moody")
+    assert (why.status, why.cause) == ("degraded", words)
+    assert why.hint
+    assert server.request("GET", "/status/moody").json()["error_message"] == words
+
+
+def test_an_agent_that_calls_itself_degraded_is_shown_so_and_left_alone(
+    server: RunningServer,
+) -> None:
+    server.client.deploy(package(failures=1))
+    pid = agent(server).pid
+    set_mood(server, "degraded")
+    wait_until(lambda: agent(server).status == "degraded")
+    time.sleep(1)
+    assert (agent(server).pid, agent(server).restarts) == (pid, 0)
+
+
+def test_an_agent_that_stays_unhealthy_is_given_up_after_max_restarts(
+    server: RunningServer,
+) -> None:
+    server.client.deploy(package("max_restarts = 0", failures=2))
+    set_mood(server, "broken")
+    wait_until(lambda: agent(server).pid is None, 10)
+    wait_until(lambda: agent(server).status == "failed")
+    assert "moody is unhealthy: HTTP 500" in agent(server).last_error
+
+
+def test_without_auto_restart_an_unhealthy_agent_is_only_told_of(server: RunningServer) -> None:
+    server.client.deploy(package("auto_restart = false", failures=2))
+    pid, last = agent(server).pid, last_event(server)
+    set_mood(server, "broken")
+    wait_until(lambda: agent(server).last_error)
+    time.sleep(1)
+    assert (agent(server).pid, agent(server).status) == (pid, "degraded")
+    assert agent(server).last_error == "moody is unhealthy: HTTP 500"
+    assert events_since(server, last) == ["agent.unhealthy"]
+
+
+def test_a_stop_while_a_check_hangs_is_a_stop_and_no_failure(server: RunningServer) -> None:
+    server.client.deploy(package(interval=0.2, timeout=1, failures=1))
+    last = last_event(server)
+    set_mood(server, "hanging")
+    time.sleep(0.7)  # a check is under way now, whose answer will be bad
+    server.client.stop("moody")
+    time.sleep(1.5)  # the check's own wait for the lock is over
+    stopped = agent(server)
+    assert (stopped.status, stopped.last_error, stopped.restarts) == ("stopped", "", 0)
+    assert "agent.unhealthy" not in events_since(server, last)
+
+
+def test_a_hung_agent_never_keeps_another_from_being_asked(server: RunningServer) -> None:
+    server.client.deploy(package(timeout=5, failures=1000))
+    server.client.deploy(
+        zip_package(
+            "stdlib_agent",
+            name="lively",
+            replace={"start_seconds = 20": "start_seconds = 20\ninterval_seconds = 0.2"},
+        )
+    )
+    set_mood(server, "hanging")
+    time.sleep(1)
+
+    def asked_at() -> object:
+        health = server.client.agent("lively").health
+        assert health is not None
+        return health.checked_at
+
+    before = asked_at()
+    wait_until(lambda: asked_at() != before, 1.5)

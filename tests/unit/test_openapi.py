@@ -1,0 +1,141 @@
+"""The OpenAPI document: valid, whole, and nothing in it that is not served."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import falcon
+import falcon.inspect
+import falcon.testing
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from deployer.api.app import create_app
+from deployer.api.services import Services
+from deployer.settings import Settings
+from deployer.supervisord_confs import Credentials
+
+METHODS = {"GET", "POST", "PUT", "DELETE", "PATCH"}
+CONVERTER = re.compile(r":[a-z]+\}")
+
+
+class Part:
+    """Stands where a part would: to be wired is all that a route table asks of one."""
+
+    settings = Settings()
+
+    def __getattr__(self, name: str) -> Any:
+        return Part()
+
+
+@pytest.fixture(scope="module")
+def app() -> falcon.App[Any, Any]:
+    parts: dict[str, Any] = {field.name: Part() for field in fields(Services)}
+    services = Services(**{**parts, "token": "the-token"})
+    return create_app(services, "unix:///nowhere", Credentials("user", "password"))
+
+
+@pytest.fixture(scope="module")
+def document(app: falcon.App[Any, Any]) -> dict[str, Any]:
+    client = falcon.testing.TestClient(app, headers={"Authorization": "Bearer the-token"})
+    answer: dict[str, Any] = client.simulate_get("/openapi.json").json
+    return answer
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+@pytest.fixture(scope="module")
+def routes(app: falcon.App[Any, Any]) -> dict[str, set[str]]:
+    falcon.inspect.register_router(type(app._router))(falcon.inspect.inspect_compiled_router)
+    return {
+        CONVERTER.sub("}", route.path): {each.method for each in route.methods if not each.internal}
+        for route in falcon.inspect.inspect_routes(app)
+    }
+
+
+def test_the_document_is_valid(document: dict[str, Any]) -> None:
+    assert [str(error) for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+
+
+def test_every_route_is_in_the_document_and_nothing_else(
+    routes: dict[str, set[str]], document: dict[str, Any]
+) -> None:
+    served = {(method, path) for path, methods in routes.items() for method in methods & METHODS}
+    assert served == {(method, path) for method, path, _ in operations(document)}
+
+
+def test_head_answers_wherever_get_does(routes: dict[str, set[str]]) -> None:
+    for path, methods in routes.items():
+        assert ("GET" in methods) == ("HEAD" in methods), path
+
+
+def test_every_reference_leads_to_a_shape(document: dict[str, Any]) -> None:
+    names = re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document))
+    assert set(names) <= set(document["components"]["schemas"])
+
+
+def test_every_shape_is_used(document: dict[str, Any]) -> None:
+    names = re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document))
+    assert set(document["components"]["schemas"]) <= set(names)
+
+
+def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(names) == len(set(names))
+
+
+def test_only_what_needs_no_token_says_so(document: dict[str, Any]) -> None:
+    is_open = {path for _, path, operation in operations(document) if "security" in operation}
+    assert is_open == {"/livez", "/readyz", "/health", "/login"}
+
+
+def test_what_needs_a_token_says_what_happens_without_one(document: dict[str, Any]) -> None:
+    for _, path, operation in operations(document):
+        assert "security" in operation or "401" in operation["responses"], path
+
+
+def test_every_part_of_a_path_is_described(document: dict[str, Any]) -> None:
+    for _, path, operation in operations(document):
+        described = {each["name"] for each in operation["parameters"] if each["in"] == "path"}
+        assert described == set(re.findall(r"\{(\w+)\}", path)), path
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/json", "application/zip", "multipart/form-data"]
+)
+def test_a_deployment_is_asked_for_in_json_or_by_the_package_itself(
+    document: dict[str, Any], media_type: str
+) -> None:
+    body = document["paths"]["/v1/deployments"]["post"]["requestBody"]
+    assert body["required"]
+    assert media_type in body["content"]
+
+
+def test_an_unforeseen_error_is_a_problem_without_its_text(app: falcon.App[Any, Any]) -> None:
+    client = falcon.testing.TestClient(app, headers={"Authorization": "Bearer the-token"})
+    answer = client.simulate_get("/v1/server")  # no part stands behind it, so it breaks
+    assert answer.status_code == 500
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json["code"] == "internal-error"
+    assert answer.json["request_id"] == answer.headers["X-Request-Id"]
+    assert "Traceback" not in answer.text
+    assert "Part" not in answer.text
+
+
+def test_the_page_shows_every_operation(
+    app: falcon.App[Any, Any], document: dict[str, Any]
+) -> None:
+    client = falcon.testing.TestClient(app, headers={"Authorization": "Bearer the-token"})
+    page = client.simulate_get("/docs").text
+    for _, path, operation in operations(document):
+        assert path in page
+        assert operation["summary"].replace("'", "&#39;") in page
+    assert "//" not in re.sub(r"https?://json-schema\.org\S*", "", page).replace("://", "")
