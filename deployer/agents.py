@@ -240,7 +240,8 @@ class Agents:
         if damage != self._store.agents.get(release.agent).quarantine:
             self._store.agents.set_quarantine(release.agent, damage)
         if damage:
-            self._store.events.add("agent.quarantined", release.agent, damage)
+            sentence = f"{release.agent} release {release.number} is damaged: {damage}"
+            self._store.events.add("agent.quarantined", release.agent, sentence)
             raise ReleaseDamagedError(
                 f"cannot start {release.agent}: release {release.number} is damaged: {damage}",
                 cause=damage,
@@ -261,5 +262,7 @@ class Agents:
         self._files.write_checksum(agent.name, former.md5)
         self._runs.discard(release)
         self._store.events.add(
-            "agent.put_back", agent.name, f"release {former.number} is current again"
+            "agent.put_back",
+            agent.name,
+            f"release {former.number} of {agent.name} is current again",
         )

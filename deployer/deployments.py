@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from deployer import faults, packages
@@ -16,19 +15,18 @@ from deployer.errors import (
     DeployerError,
     DeploymentAbandonedError,
     DeploymentCanceledError,
-    EntryPointMissingError,
+    ReleaseDamagedError,
     ReleaseInUseError,
     TooManyAgentsError,
 )
 from deployer.journals import Journal
-from deployer.launches import read_manifest
+from deployer.launches import read_manifest, requirements_of
 from deployer.model import (
     Agent,
     Deployment,
     DeploymentStatus,
     Desired,
     Failure,
-    Package,
     Release,
     ReleaseStatus,
     Strategy,
@@ -38,7 +36,6 @@ from deployer.runs import Run, Runs
 
 _log: Final = logging.getLogger(__name__)
 
-_RUNNER: Final = "runner "
 _ENVIRONMENT_INODES: Final = 20_000
 """What a large environment takes; a package index cannot tell beforehand."""
 
@@ -101,6 +98,9 @@ class Deployments:
         )
         if self._is_live(deployment):
             # The row that makes a release current is the point of no return, and it was written.
+            agent = self._store.agents.get(deployment.agent)
+            self._announce(self._store.releases.get(agent.name, deployment.release or 0))
+            self._retire(agent.name)
             self._store.deployments.end(deployment, DeploymentStatus.SUCCEEDED)
             return
         self._end_badly(deployment, error)
@@ -139,13 +139,19 @@ class Deployments:
             self._store.agents.set_port(agent.name, run.port)
             self._store.releases.set_status(release, ReleaseStatus.PROVEN)
             self._files.write_record(replace(release, status=ReleaseStatus.PROVEN))
+            self._store.events.add(
+                "agent.healthy",
+                agent.name,
+                f"{agent.name} release {release.number} is healthy on port {run.port},"
+                f" pid {run.pid}",
+            )
             gap = _describe_gap(run, gap_seconds) if gap_seconds else ""
             message = f"release {release.number} serves on port {run.port}, pid {run.pid}{gap}"
         with journal.step("activate") as note:
             self._activate(agent, release, before, desired_up=is_wanted_up)
             note.message = message
         with journal.step("retire") as note:
-            note.message = self._retire(agent.name, release, before)
+            note.message = self._retire(agent.name)
 
     def _take_over(
         self, deployment: Deployment, release: Release, serving: Release | None, journal: Journal
@@ -183,17 +189,22 @@ class Deployments:
     def _release(self, deployment: Deployment, journal: Journal) -> Release:
         """Find the release to go back to, or make a new one."""
         if deployment.is_rollback and deployment.release is not None:
-            return self._store.releases.get(deployment.agent, deployment.release)
+            release = self._store.releases.get(deployment.agent, deployment.release)
+            with journal.step("verify") as note:
+                self._require_intact(release)
+                note.message = f"release {release.number} is as it was installed"
+            return release
         package = self._store.packages.get(deployment.sha256)
         with journal.step("validate") as note:
-            self._check_entry_point(package)
+            requirements = requirements_of(package, self._settings)
             wanted = read_manifest(package.manifest).dependencies.python
             python = self._environments.choose_python(wanted)
             note.message = f"Python {python.version}"
         with journal.step("unpack") as note:
             require_space(self._state.root, package.unpacked_bytes, package.entries)
-            release = self._store.releases.add(package)
-            self._store.deployments.set_release(deployment, release.number)
+            with self._store.transaction():  # or a release could be nobody's after a crash
+                release = self._store.releases.add(package)
+                self._store.deployments.set_release(deployment, release.number)
             self._files.prepare(release.agent, release.number)
             packages.unpack(
                 self._files.archive(package.sha256),
@@ -207,34 +218,34 @@ class Deployments:
             built = self._environments.build(
                 self._state.venv(release.agent, release.number),
                 self._state.requirements_lock(release.agent, release.number),
-                self._requirements(package),
+                requirements,
                 python,
                 log=self._state.install_log(release.agent, release.number),
-                earlier_locks=self._locks(release.agent),
+                earlier_locks=self._files.locks(self._store.releases.of_agent(release.agent)),
                 canceled=journal.canceled,
             )
             faults.reach("environments.build")
+            self._files.seal(release)
             self._store.releases.set_installed(release, str(python.path))
             release = self._store.releases.get(release.agent, release.number)
             self._files.write_record(release)
             note.message = built.summary
+        self._store.events.add(
+            "release.made",
+            release.agent,
+            f"release {release.number} of {release.agent} was made from package {release.md5}",
+        )
         return release
 
-    def _check_entry_point(self, package: Package) -> None:
-        """Make sure that ATOLL's runner is still to be had, if that is to start the package."""
-        if package.entry_point.startswith(_RUNNER) and not self._settings.runtime_requirements:
-            raise EntryPointMissingError(
-                f"cannot start {package.agent}: the package brings no script, and the settings name"
-                " no runtime_requirements any more",
-                cause="no entry point",
-                hint="add a main.py to the package, or runtime_requirements to the settings",
+    def _require_intact(self, release: Release) -> None:
+        """Make sure that a release is what was installed, before anything is stopped for it."""
+        breach = self._files.find_breach(release, anew=True)
+        if breach:
+            raise ReleaseDamagedError(
+                f"cannot roll {release.agent} back to release {release.number}: {breach}",
+                cause=breach,
+                hint="deploy its package again with force, or roll back to another release",
             )
-
-    def _requirements(self, package: Package) -> tuple[str, ...]:
-        """Say what to install: what the package asks for, and the runner if that is to start it."""
-        if not package.entry_point.startswith(_RUNNER):
-            return package.requirements
-        return (*package.requirements, *self._settings.runtime_requirements)
 
     def _activate(
         self, agent: Agent, release: Release, before: Release | None, *, desired_up: bool
@@ -249,15 +260,20 @@ class Deployments:
             self._store.agents.set_quarantine(agent.name, "")
             if desired_up:
                 self._store.agents.set_desired(agent.name, Desired.RUNNING)
-        self._files.write_checksum(agent.name, release.md5)
-        self._files.claim_data(agent.name)
+        self._announce(release)
 
-    def _retire(self, agent: str, release: Release, before: Release | None) -> str:
-        """Take the former release's program away, and delete releases that are too many."""
-        if before is not None and before.number != release.number:
-            self._runs.discard(before)
+    def _announce(self, release: Release) -> None:
+        """Say in files what the row says: which package is current, and whose the data is."""
+        self._files.write_checksum(release.agent, release.md5)
+        self._files.claim_data(release.agent)
+
+    def _retire(self, agent: str) -> str:
+        """Take the programs of releases away that are not current, and delete those too many."""
         row = self._store.agents.get(agent)
         releases = self._store.releases.of_agent(agent)
+        for each in releases:
+            if each.number != row.current and self._runs.is_known(each):
+                self._runs.discard(each)
         kept = {each.number for each in releases[: self._settings.releases_kept]}
         kept |= {row.current or 0, row.previous or 0}
         gone = [each for each in releases if each.number not in kept]
@@ -315,11 +331,6 @@ class Deployments:
         self._runs.discard(release)
         self._files.delete(release.agent, release.number)
         self._store.releases.remove(release)
-
-    def _locks(self, agent: str) -> list[Path]:
-        """List the locks of an agent's releases, the newest first: equal needs reuse them."""
-        releases = self._store.releases.of_agent(agent)
-        return [self._state.requirements_lock(agent, each.number) for each in releases]
 
     def _is_live(self, deployment: Deployment) -> bool:
         agent = self._store.agents.find(deployment.agent)

@@ -8,6 +8,21 @@ from pathlib import Path
 from deployer.errors import NoSpaceError
 
 
+def free_bytes(path: Path) -> int:
+    """Tell how much may still be written to the file system that a path lies on."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+def tree_bytes(directory: Path) -> int:
+    """Add up the files below a directory, as large as they read; links are not followed."""
+    return sum(
+        Path(folder, name).lstat().st_size
+        for folder, _, names in os.walk(directory)
+        for name in names
+    )
+
+
 def require_space(path: Path, size_bytes: int, inodes: int) -> None:
     """Make sure that a file system has room.
 

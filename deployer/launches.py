@@ -8,13 +8,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from deployer.errors import EntryPointMissingError
 from deployer.launch_policies import LaunchPolicy
 from deployer.leftovers import MARKER
 from deployer.manifest import Manifest
-from deployer.model import Release
+from deployer.model import Package, Release
 from deployer.settings import Settings
 from deployer.state_dir import StateDir
 
+_RUNNER: Final = "runner "
 _SEARCH_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 _REHEARSAL_PORTS: Final = 100
 _EPHEMERAL_PORTS: Final = range(32768, 61000)
@@ -48,6 +50,24 @@ def read_manifest(text: str) -> Manifest:
     return Manifest.from_json(text)
 
 
+def requirements_of(package: Package, settings: Settings) -> tuple[str, ...]:
+    """Say what to install: what the package asks for, and the runner if that is to start it.
+
+    Raises:
+        EntryPointMissingError: The runner is to start it, and is not to be had any more.
+    """
+    if not package.entry_point.startswith(_RUNNER):
+        return package.requirements
+    if not settings.runtime_requirements:
+        raise EntryPointMissingError(
+            f"cannot start {package.agent}: the package brings no script, and the settings name"
+            " no runtime_requirements any more",
+            cause="no entry point",
+            hint="add a main.py to the package, or runtime_requirements to the settings",
+        )
+    return (*package.requirements, *settings.runtime_requirements)
+
+
 def live_place(
     state: StateDir, settings: Settings, release: Release, *, former_port: int | None
 ) -> Place:
@@ -59,18 +79,25 @@ def live_place(
         release: What runs there.
         former_port: What clients know the agent by; None when it never had one.
     """
-    wishes = (
-        former_port,
-        read_manifest(release.manifest).deployment.port,
-        settings.port_preferences.get(release.agent),
-    )
     return Place(
         ports=settings.agent_ports,
-        wishes=tuple(wish for wish in wishes if wish),
+        wishes=port_wishes(settings, release.agent, release.manifest, former_port),
         data=state.agent_data(release.agent),
         tmp=state.agent_tmp(release.agent),
         run=state.agent_run(release.agent),
     )
+
+
+def port_wishes(
+    settings: Settings, agent: str, manifest: str, former_port: int | None
+) -> tuple[int, ...]:
+    """List the ports that an agent asks for, the dearest first: had, declared, preferred."""
+    wishes = (
+        former_port,
+        read_manifest(manifest).deployment.port,
+        settings.port_preferences.get(agent),
+    )
+    return tuple(wish for wish in wishes if wish)
 
 
 def rehearsal_place(state: StateDir, settings: Settings, release: Release) -> Place:

@@ -8,6 +8,7 @@ import queue
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Final
 
 from deployer.agents import Agents
@@ -30,6 +31,7 @@ _UNPROVEN_SECONDS: Final = 1.0
 _PARK_SECONDS: Final = 10.0
 _DATAGRAM_BYTES: Final = 64 * 1024
 _CHECKS_AT_ONCE: Final = 8
+_TRIM_SECONDS: Final = 600.0
 
 Change = tuple[Process | None, Process, bool]
 """What a process was and is, and whether this server was at work on its agent then."""
@@ -40,6 +42,7 @@ class Monitor:
 
     def __init__(self, parts: Parts, runs: Runs, agents: Agents) -> None:
         """Work with the parts of one server; nothing happens before `start`."""
+        self._settings = parts.settings
         self._state = parts.state
         self._store = parts.store
         self._supervisord = parts.supervisord
@@ -61,7 +64,7 @@ class Monitor:
         self._state.events_socket.unlink(missing_ok=True)
         self._socket.bind(str(self._state.events_socket))
         self._processes.observe(self._note)
-        for loop in (self._receive, self._resync, self._digest, self._ask_around):
+        for loop in (self._receive, self._resync, self._digest, self._ask_around, self._trim):
             threading.Thread(target=loop, name=loop.__name__.strip("_"), daemon=True).start()
 
     def close(self) -> None:
@@ -116,6 +119,20 @@ class Monitor:
         release = self._store.releases.get(name, number)
         if not is_ours and not self._supervisord.limits_restarts and is_death(was, process):
             self._limit_restarts(release)
+        self._write_change(agent, release, was, process, is_ours=is_ours)
+        # What this server finds at its start has run before.
+        if not is_ours and was is not None and process.pid not in {None, was.pid}:
+            self._write_run(release, process)
+
+    def _write_change(
+        self,
+        agent: Agent,
+        release: Release,
+        was: Process | None,
+        process: Process,
+        *,
+        is_ours: bool,
+    ) -> None:
         if process.state in {State.EXITED, State.BACKOFF, State.FATAL}:
             if _is_news(agent, was, process):
                 # Whoever is at work on an agent says why it did not come up. But one that had come
@@ -145,6 +162,15 @@ class Monitor:
         self._store.agents.set_last_error(agent.name, sentence)
         if process.state is State.FATAL:
             self._write_end(agent, process)
+
+    def _write_run(self, release: Release, process: Process) -> None:
+        """Note a process that nobody here asked for: the restart policy did, or an operator."""
+        self._store.events.add(
+            "process.started",
+            release.agent,
+            f"{release.agent} release {release.number} was started by supervisord,"
+            f" pid {process.pid}",
+        )
 
     def _write_end(self, agent: Agent, process: Process) -> None:
         """Add to the last death that no start follows it."""
@@ -190,6 +216,17 @@ class Monitor:
             "agent.started", agent.name, f"{agent.name} was started through supervisord"
         )
 
+    def _trim(self) -> None:
+        """Let the timeline become neither too long nor too old."""
+        while True:
+            try:
+                oldest = now() - timedelta(days=self._settings.events_days)
+                self._store.events.trim(kept=self._settings.events_kept, before=oldest)
+            except Exception:  # noqa: BLE001 - the disk may be full: it is tried again
+                _log.exception("cannot trim the timeline")
+            if self._ended.wait(_TRIM_SECONDS):
+                return
+
     # Health ---------------------------------------------------------------------------------------
 
     def _ask_around(self) -> None:
@@ -225,11 +262,17 @@ class Monitor:
             if latest is None or latest.pid != view.process.pid or self._ended.is_set():
                 return  # the question was put to one process and answered by none or another
             reading = self._readings.record(latest, answer, checked_at=now())
+            was_degraded = view.reading is not None and view.reading.answer.degraded
             if answer.healthy:
-                if view.reading is None or view.reading.bad_answers or view.agent.last_error:
+                has_recovered = view.reading is None or view.reading.bad_answers
+                is_well_again = was_degraded and not answer.degraded
+                if has_recovered or is_well_again or view.agent.last_error:
                     self._write_recovery(view)
             elif self._is_hopeless(view, latest, reading):
                 self._replace(view, latest, reading)
+            if answer.degraded and not was_degraded:
+                sentence = f"{name} says that it is degraded: {answer.detail}"
+                self._store.events.add("agent.degraded", name, sentence)
         except Exception:  # noqa: BLE001 - nobody reads this thread's result
             _log.exception("cannot ask %s how it is", name)
         finally:

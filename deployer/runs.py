@@ -142,6 +142,13 @@ class Runs:
         process = self._processes.get(release.program)
         return process is not None and process.state in {State.STARTING, State.RUNNING}
 
+    def is_known(self, release: Release) -> bool:
+        """Tell whether supervisord, or its next start, knows a program of this release."""
+        return (
+            self._processes.get(release.program) is not None
+            or release.program in self._parts.programs.names()
+        )
+
     def take_down(self, release: Release, *, for_successor: bool = False) -> None:
         """Stop a release within its stop time, after that by SIGKILL, and free its port.
 
@@ -157,7 +164,7 @@ class Runs:
         self._processes.refresh()
         if not _is_down(self._processes.get(program)):
             stop_seconds = read_manifest(release.manifest).deployment.stop_seconds
-            self._supervisord.stop(program)
+            self._supervisord.stop(program, for_successor=for_successor)
             if not self._processes.wait(
                 program, _is_down, timeout_seconds=stop_seconds + _AFTER_KILL_SECONDS
             ):
@@ -327,6 +334,13 @@ class Runs:
         process = self._processes.get(program)
         if process is None or process.pid is None:
             raise self._died(release, port, log)
+        where = "" if place.is_live else " to rehearse"
+        self._store.events.add(
+            "process.started",
+            release.agent,
+            f"{release.agent} release {release.number} was started{where} on port {port},"
+            f" pid {process.pid}",
+        )
         return process.pid
 
     def _prove(self, run: Run, log: RunLog, watcher: Watcher) -> Answer:

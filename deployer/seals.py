@@ -1,4 +1,4 @@
-"""Seals: what a release was when it was installed, so that it can be told later whether it still is.
+"""Seals: what a release was when it was installed, to tell later whether it still is.
 
 A seal says of every file of the code, and of what describes the environment, which SHA-256 it had;
 for each installed dependency also how large its files were. What was added since is not asked
@@ -25,6 +25,7 @@ _CODE: Final = "code"
 _SINGLE_FILES: Final = ("requirements.lock", "venv/pyvenv.cfg")
 _RECORDS: Final = "venv/lib/*/site-packages/*.dist-info/RECORD"
 _REMEMBERED_FILES: Final = 65_536
+_REMEMBERED_RECORDS: Final = 1_024
 
 
 def write_seal(release: Path) -> None:
@@ -33,8 +34,8 @@ def write_seal(release: Path) -> None:
     Args:
         release: Its directory, with ``code``, ``venv`` and, if it has dependencies, their lock.
     """
-    files = {path.relative_to(release).as_posix(): path for path in _files(release)}
-    document = {name: _digest(path) for name, path in sorted(files.items())}
+    files = (path.relative_to(release).as_posix() for path in _files(release))
+    document = {name: _digest(release, name) for name in sorted(files)}
     fresh = release / f"{SEAL}.new"
     fresh.write_text(json.dumps(document), encoding="utf-8")
     fresh.replace(release / SEAL)
@@ -58,13 +59,13 @@ def find_breach(release: Path, *, anew: bool = False) -> str:
         return f"its seal cannot be read: {error}"
     for name, digest in expected.items():
         try:
-            found = _digest(release / name, anew=anew)
+            found = _digest(release, name, anew=anew)
         except FileNotFoundError:
             return f"a file is missing: {release / name}"
         except OSError as error:
             return f"a file cannot be read: {release / name}: {error.strerror}"
         if found != digest:
-            what = "files of a dependency were" if name.endswith("/RECORD") else "a file was"
+            what = "files of a dependency were" if _is_record(name) else "a file was"
             return f"{what} changed since it was installed: {release / name}"
     return ""
 
@@ -76,43 +77,50 @@ def _files(release: Path) -> Iterator[Path]:
     yield from release.glob(_RECORDS)
 
 
-def _digest(path: Path, *, anew: bool = False) -> str:
+def _digest(release: Path, name: str, *, anew: bool = False) -> str:
+    path = release / name
     status = path.stat()
     identity = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    read = _read.__wrapped__ if anew else _read
-    content, described = read(path, identity)
-    if described is None:
-        return content
-    sizes = "\n".join(f"{name} {_size(path.parent.parent / name)}" for name in described)
+    if not _is_record(name):
+        return (_read.__wrapped__ if anew else _read)(path, identity)
+    content, described = (_read_record.__wrapped__ if anew else _read_record)(path, identity)
+    site = str(path.parent.parent)
+    sizes = "\n".join(f"{each} {_size(f'{site}/{each}')}" for each in described)
     return hashlib.sha256(f"{content}\n{sizes}".encode()).hexdigest()
 
 
+def _is_record(name: str) -> bool:
+    return name.startswith("venv/") and name.endswith("/RECORD")
+
+
 @lru_cache(maxsize=_REMEMBERED_FILES)
-def _read(path: Path, identity: tuple[int, ...]) -> tuple[str, tuple[str, ...] | None]:
-    """Read a file: its SHA-256 and, of a dependency's RECORD, the files that it names.
+def _read(path: Path, _identity: tuple[int, ...]) -> str:
+    """Give a file's SHA-256; the identity is another for another content, for the cache's sake."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    RECORD after https://packaging.python.org/en/latest/specifications/recording-installed-packages.
-    The sizes and hashes in it are the wheel's own word, which nobody checks and not every wheel
-    keeps; so it is asked for names only.
 
-    Args:
-        path: What to read.
-        identity: Whatever is another for another content; here for the cache's sake.
+@lru_cache(maxsize=_REMEMBERED_RECORDS)
+def _read_record(path: Path, _identity: tuple[int, ...]) -> tuple[str, tuple[str, ...]]:
+    """Give the SHA-256 of a dependency's RECORD, and the files that it names.
+
+    Source: https://packaging.python.org/en/latest/specifications/recording-installed-packages.
+    The sizes and hashes in it are the wheel's own word, which no installer checks and not every
+    wheel keeps; so it is asked for names only.
     """
-    del identity
-    if path.name != "RECORD":
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest(), None
     data = path.read_bytes()
     rows = csv.reader(io.StringIO(data.decode(errors="replace"), newline=""))
-    # Bytecode comes and goes: what pip compiled is compiled again by another Python.
-    names = tuple(row[0] for row in rows if row and not row[0].endswith(".pyc"))
+    try:
+        # Bytecode comes and goes: what an installer compiled is compiled again at will.
+        names = tuple(row[0] for row in rows if row and not row[0].endswith(".pyc"))
+    except csv.Error:  # then the RECORD alone has to do
+        names = ()
     return hashlib.sha256(data).hexdigest(), names
 
 
-def _size(path: Path) -> int:
+def _size(path: str) -> int:
     """Give a file's size; -1 where there is none, now as when it was sealed."""
     try:
-        return os.stat(path).st_size  # noqa: PTH116 - a third of the time, for thousands of files
+        return os.stat(path).st_size  # noqa: PTH116 - there are thousands, and a Path takes time
     except OSError:
         return -1

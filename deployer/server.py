@@ -29,6 +29,7 @@ from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefused
 from deployer.leftovers import end_leftovers
 from deployer.monitor import Monitor
 from deployer.parts import Parts
+from deployer.plans import Plans
 from deployer.processes import ProcessTable
 from deployer.programs import Programs
 from deployer.reconciler import Reconciler
@@ -96,7 +97,8 @@ class Server:
             processes=ProcessTable(supervisord.states),
         )
         runs = Runs(parts)
-        deployments = Deployments(parts, Environments(_installer_settings(settings)), runs)
+        environments = Environments(_installer_settings(settings))
+        deployments = Deployments(parts, environments, runs)
         agents = Agents(parts, runs)
         self._parts = parts
         self._worker = Worker(parts, deployments, agents)
@@ -108,6 +110,7 @@ class Server:
             parts=parts,
             agents=agents,
             worker=self._worker,
+            plans=Plans(parts, environments, runs),
             waiting=Waiting(min(settings.limits.waiting_requests, THREADS // 2)),
             token=make_token(self._state) if settings.auth == "token" else "",
             started_at=now(),
@@ -127,6 +130,7 @@ class Server:
             max_request_body_size=self._settings.limits.upload_bytes + _ABOVE_LIMIT_BYTES,
             inbuf_overflow=_SPOOL_BYTES,
             asyncore_use_poll=True,
+            channel_request_lookahead=1,  # or nobody sees that the client of a held request left
             clear_untrusted_proxy_headers=True,
         )
         refuse_with_problems(listener, self._settings.limits.upload_bytes)

@@ -77,10 +77,15 @@ class Supervisord(Protocol):
             SupervisordRefusedError: It is unknown, cannot be executed, or is still stopping.
         """
 
-    def stop(self, program: str) -> None:
+    def stop(self, program: str, *, for_successor: bool = False) -> None:
         """Send SIGTERM to a program's process group, and SIGKILL once its time is up.
 
         It stays stopped. One that does not run or is unknown is fine.
+
+        Args:
+            program: Which program.
+            for_successor: Another one is to accept from its held socket next. Connections that
+                come from now on are kept for that one, and SIGTERM follows up to 0.2 s later.
         """
 
     def kill(self, program: str) -> None:
@@ -159,9 +164,9 @@ class PluginSupervisord:
         """See `Supervisord.start`."""
         self._rpc.call(f"start {program}", "agents.start", program)
 
-    def stop(self, program: str) -> None:
+    def stop(self, program: str, *, for_successor: bool = False) -> None:
         """See `Supervisord.stop`."""
-        self._rpc.call(f"stop {program}", "agents.stop", program)
+        self._rpc.call(f"stop {program}", "agents.stop", program, for_successor)
 
     def kill(self, program: str) -> None:
         """See `Supervisord.kill`."""
@@ -237,7 +242,7 @@ class StockSupervisord:
             act, "supervisor.startProcess", program, _DO_NOT_WAIT, fine=(Faults.ALREADY_STARTED,)
         )
 
-    def stop(self, program: str) -> None:
+    def stop(self, program: str, *, for_successor: bool = False) -> None:  # noqa: ARG002 - it holds no sockets
         """See `Supervisord.stop`."""
         fine = (Faults.NOT_RUNNING, Faults.BAD_NAME)
         self._rpc.call(

@@ -56,7 +56,7 @@ def answer_act(
         seconds: How long to hold the request.
     """
     name, future = act
-    if services.waiting.hold(future, seconds):
+    if services.waiting.hold(future, seconds, inputs.is_gone(req)):
         view = future.result()
     else:
         view = services.agents.view(name)
@@ -118,7 +118,7 @@ class OneAgent:
         agents = self._services.agents
         agents.view(agent)  # 404 before a thread is taken
         future = self._services.worker.act(lambda: agents.remove(agent, keep_data=keep_data))
-        if self._services.waiting.hold(future, seconds):
+        if self._services.waiting.hold(future, seconds, inputs.is_gone(req)):
             future.result()
             resp.status = HTTPStatus.NO_CONTENT
         else:
@@ -196,9 +196,10 @@ class AgentWait:
             )
         timeout = inputs.timeout_seconds(req, _WAIT_SECONDS)
         deadline = time.monotonic() + timeout
+        is_gone = inputs.is_gone(req)
         with self._services.waiting.required_place():
             while (view := self._services.agents.view(agent)).status != word:
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= deadline or is_gone():
                     raise WaitTimeoutError(
                         f"cannot say that {agent} is {word}: after {timeout:g} s it is"
                         f" {view.status}",

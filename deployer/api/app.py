@@ -48,7 +48,7 @@ def create_app(services: Services, supervisord_url: str, credentials: Credential
     app.add_error_handler(DeployerError, problems.on_error)
     routes = [*route_table(services)]
     contract = cache(lambda: openapi_document(routes))
-    ui = SupervisorUi(supervisord_url, credentials, services.waiting)
+    ui = SupervisorUi(supervisord_url, credentials, services.parts.state, services.waiting)
     routes += [
         Route("/openapi.json", OpenApi(contract), "server"),
         Route("/docs", Docs(contract), "server"),

@@ -116,7 +116,7 @@ class Wire:
             write(resp, WireMissing(message="Agent not found: upload it"))
             return
         if is_to_start and not view.is_alive:
-            _, view = self._act(view.agent.name, self._agents.start, Desired.RUNNING)
+            _, view = self._act(req, view.agent.name, self._agents.start, Desired.RUNNING)
         write(
             resp,
             WireFound(
@@ -149,7 +149,7 @@ class Wire:
         deployment = self._worker.submit(
             Request(package=package, strategy=strategy, start=False, force=force)
         )
-        deployment = wait_for(self._services, deployment.id, self._patience_seconds)
+        deployment = wait_for(req, self._services, deployment.id, self._patience_seconds)
         error = error_of(deployment)
         if error is not None:
             raise error
@@ -174,7 +174,7 @@ class Wire:
         self, req: falcon.Request, resp: falcon.Response, agent: str | None = None
     ) -> None:
         """Start it and hold the request until it serves."""
-        is_over, view = self._act(_named(req, agent), self._agents.start, Desired.RUNNING)
+        is_over, view = self._act(req, _named(req, agent), self._agents.start, Desired.RUNNING)
         document = _serving("started" if is_over else "starting", view)
         self._answer(resp, document, is_over=is_over)
 
@@ -183,7 +183,7 @@ class Wire:
         self, req: falcon.Request, resp: falcon.Response, agent: str | None = None
     ) -> None:
         """Stop it and hold the request until it is down."""
-        is_over, view = self._act(_named(req, agent), self._agents.stop, Desired.STOPPED)
+        is_over, view = self._act(req, _named(req, agent), self._agents.stop, Desired.STOPPED)
         word: Literal["stopped", "stopping"] = "stopped" if is_over else "stopping"
         document = WireStopped(status=word, name=view.agent.name)
         self._answer(resp, document, is_over=is_over)
@@ -193,7 +193,7 @@ class Wire:
         self, req: falcon.Request, resp: falcon.Response, agent: str | None = None
     ) -> None:
         """Restart it and hold the request until it serves."""
-        is_over, view = self._act(_named(req, agent), self._agents.restart, Desired.RUNNING)
+        is_over, view = self._act(req, _named(req, agent), self._agents.restart, Desired.RUNNING)
         document = _serving("restarted" if is_over else "restarting", view)
         self._answer(resp, document, is_over=is_over)
 
@@ -257,7 +257,7 @@ class Wire:
         )
 
     def _act(
-        self, name: str, act: Callable[[str], AgentView], desired: Desired
+        self, req: falcon.Request, name: str, act: Callable[[str], AgentView], desired: Desired
     ) -> tuple[bool, AgentView]:
         """Do something with an agent, and wait for it as long as the client does.
 
@@ -269,7 +269,8 @@ class Wire:
         """
         self._view(name)  # 404 before a thread is taken
         future = self._worker.act(lambda: act(name))
-        if not self._services.waiting.hold(future, self._patience_seconds):
+        waiting = self._services.waiting
+        if not waiting.hold(future, self._patience_seconds, inputs.is_gone(req)):
             return False, self._agents.view(name)
         view = future.result()
         if view.agent.desired is not desired:

@@ -19,7 +19,7 @@ from deployer.api.answers import write
 from deployer.api.operations import PAGE, WAIT, operation
 from deployer.api.packages import UPLOAD_TYPES, PackageReceiver
 from deployer.api.problems import write_problem
-from deployer.api.services import Services
+from deployer.api.services import LOOK_UP_SECONDS, Services
 from deployer.errors import (
     AgentUnknownError,
     DeployerError,
@@ -171,7 +171,7 @@ class OneDeployment:
         """Show it with its steps; with ``wait``, when it is over or has gone on."""
         wait = inputs.wait_seconds(req)
         seen = inputs.cursor(req, "after")
-        deployment = wait_for(self._services, deployment_id, wait, seen)
+        deployment = wait_for(req, self._services, deployment_id, wait, seen)
         write(resp, _document(req, self._services, deployment))
 
 
@@ -196,24 +196,29 @@ class DeploymentCancel:
 
 
 def wait_for(
-    services: Services, deployment_id: str, seconds: float, seen: int | None = None
+    req: falcon.Request,
+    services: Services,
+    deployment_id: str,
+    seconds: float,
+    seen: int | None = None,
 ) -> model.Deployment:
     """Wait until a deployment is over, or until more of its steps began or ended than were seen.
 
     Without a place for one more held request the answer is what is known now.
     """
     store = services.parts.store
+    is_gone = inputs.is_gone(req)
     deadline = time.monotonic() + seconds
     with services.waiting.place() as may_wait:
         while True:
             generation = store.generation
             deployment = store.deployments.get(deployment_id)
             left = deadline - time.monotonic()
-            if deployment.status.is_over or left <= 0 or not may_wait:
+            if deployment.status.is_over or left <= 0 or not may_wait or is_gone():
                 return deployment
             if seen is not None and _progress(deployment) > seen:
                 return deployment
-            store.wait_for_commit(generation, left)
+            store.wait_for_commit(generation, min(left, LOOK_UP_SECONDS))
 
 
 def follow(
@@ -224,7 +229,7 @@ def follow(
     seconds: float,
 ) -> None:
     """Answer with a deployment: 202 while it goes on, 200 or its problem when it is over."""
-    deployment = wait_for(services, deployment.id, seconds)
+    deployment = wait_for(req, services, deployment.id, seconds)
     resp.location = f"/v1/deployments/{deployment.id}"
     document = _document(req, services, deployment)
     error = error_of(deployment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import falcon
@@ -47,6 +48,12 @@ class ReleaseNumberConverter(BaseConverter):
     def convert(self, value: str) -> int | None:
         """Give the number, or None for what is none."""
         return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
+
+
+def is_gone(req: falcon.Request) -> Callable[[], bool]:
+    """Give what tells that the client has left: whoever holds its request need not go on."""
+    told: Callable[[], bool] = req.env.get("waitress.client_disconnected", lambda: False)
+    return told
 
 
 def wait_seconds(req: falcon.Request, default: float = 0.0) -> float:

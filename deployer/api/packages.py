@@ -118,6 +118,12 @@ class PackageReceiver:
             is_new = self._store.packages.add(package)
             # Inside: a row without its file would be believed, a file without its row is swept.
             self._files.keep_archive(received.path, received.sha256)
+            if is_new:
+                sentence = (
+                    f"package {package.md5} of {package.agent} was received:"
+                    f" version {package.version or 'unknown'}, {package.size_bytes} bytes"
+                )
+                self._store.events.add("package.received", package.agent, sentence)
         return package, is_new
 
 

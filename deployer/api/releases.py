@@ -32,6 +32,7 @@ class Releases:
     def __init__(self, services: Services) -> None:
         """Read through services."""
         self._store = services.parts.store
+        self._files = services.parts.files
 
     @operation(
         "List an agent's releases",
@@ -41,7 +42,10 @@ class Releases:
     def on_get(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """List them, the newest first."""
         owner = self._store.agents.get(agent)
-        items = [documents.release(each, owner) for each in self._store.releases.of_agent(agent)]
+        items = [
+            documents.release(each, owner, self._files.find_breach(each))
+            for each in self._store.releases.of_agent(agent)
+        ]
         write(resp, documents.ReleaseList(releases=items, count=len(items), next=None))
 
 
@@ -52,6 +56,7 @@ class OneRelease:
         """Read and delete through services."""
         self._services = services
         self._store = services.parts.store
+        self._files = services.parts.files
 
     @operation(
         "Show a release", {HTTPStatus.OK: documents.Release}, problems=(HTTPStatus.NOT_FOUND,)
@@ -59,7 +64,8 @@ class OneRelease:
     def on_get(self, _req: falcon.Request, resp: falcon.Response, agent: str, number: int) -> None:
         """Show one."""
         owner = self._store.agents.get(agent)
-        write(resp, documents.release(self._store.releases.get(agent, number), owner))
+        found = self._store.releases.get(agent, number)
+        write(resp, documents.release(found, owner, self._files.find_breach(found)))
 
     @operation(
         "Delete a release",

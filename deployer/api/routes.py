@@ -17,6 +17,7 @@ from deployer.api.agents import (
 )
 from deployer.api.atoll import Wire
 from deployer.api.deployments import DeploymentCancel, Deployments, OneDeployment
+from deployer.api.plans import AgentPlan
 from deployer.api.releases import OneRelease, Releases, Rollback
 from deployer.api.services import Services
 from deployer.statuses import AgentView
@@ -75,6 +76,7 @@ def route_table(services: Services) -> tuple[Route, ...]:
         Route(f"{one}/wait", AgentWait(services), "agents"),
         Route(f"{one}/logs", AgentLogs(services), "agents"),
         Route(f"{one}/why", AgentWhy(services), "agents"),
+        Route(f"{one}/plan", AgentPlan(services), "deployments"),
         Route(f"{one}/releases", Releases(services), "releases"),
         Route(f"{one}/releases/{{number:release}}", OneRelease(services), "releases"),
         Route(f"{one}/rollback", Rollback(services), "releases"),

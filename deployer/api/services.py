@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from deployer.agents import Agents
 from deployer.api.documents import Check
 from deployer.errors import TooBusyError
 from deployer.parts import Parts
+from deployer.plans import Plans
 from deployer.worker import Worker
+
+LOOK_UP_SECONDS: Final = 1.0
+"""How often whoever holds a request looks whether its client is still there."""
 
 
 class Waiting:
@@ -38,14 +43,22 @@ class Waiting:
             if taken:
                 self._places.release()
 
-    def hold(self, future: Future[Any], seconds: float) -> bool:
-        """Wait until an act is over, at most so long; without a place, not at all.
+    def hold(self, future: Future[Any], seconds: float, is_gone: Callable[[], bool]) -> bool:
+        """Wait until an act is over; without a place, not at all.
+
+        Args:
+            future: The act.
+            seconds: How long to wait at most.
+            is_gone: Tells that the client has left.
 
         Returns:
             Whether it is over, well or not.
         """
+        deadline = time.monotonic() + seconds
         with self.place() as may_wait:
-            wait([future], timeout=seconds if may_wait else 0)
+            while may_wait and not is_gone() and (left := deadline - time.monotonic()) > 0:
+                if wait([future], timeout=min(left, LOOK_UP_SECONDS)).done:
+                    break
         return future.done()
 
     @contextmanager
@@ -73,6 +86,7 @@ class Services:
         parts: Its adapters; resources read through them and leave acts to the sequences.
         agents: Acts on agents, and how they are.
         worker: Runs deployments and acts in threads.
+        plans: Tells what deployments would do.
         waiting: Places for held requests.
         token: What clients must show; empty: nothing.
         started_at: When this process began.
@@ -82,6 +96,7 @@ class Services:
     parts: Parts
     agents: Agents
     worker: Worker
+    plans: Plans
     waiting: Waiting
     token: str
     started_at: datetime

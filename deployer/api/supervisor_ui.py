@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import time
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import falcon
 import requests
 
+from deployer.api import inputs
+from deployer.api.followed_logs import FollowedLog
 from deployer.api.operations import operation
 from deployer.api.origins import require_own_page
 from deployer.api.services import Waiting
@@ -23,6 +22,8 @@ from deployer.errors import (
     RouteUnknownError,
     SupervisordUnreachableError,
 )
+from deployer.model import agent_of_program
+from deployer.state_dir import StateDir
 from deployer.supervisor_rpc import http_url, open_session
 from deployer.supervisord_confs import SERVICE, Credentials
 
@@ -30,11 +31,9 @@ _PREFIX: Final = "/supervisor"
 _CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 10.0
 _ACT_SECONDS: Final = 120.0  # a stop lasts as long as the agent likes, up to its stop time
-_FOLLOW_SECONDS: Final = 120.0
-_BLOCK_BYTES: Final = 16 * 1024
 _LONGEST_TAIL: Final = 1024 * 1024
 _PAGE: Final = re.compile(r"|(?:index|tail)\.html|stylesheets/[a-z]+\.css|images/[a-z0-9]+\.\w{3}")
-_FOLLOWED: Final = re.compile(r"mainlogtail|logtail/[^/]+(?:/(?:stdout|stderr))?")
+_FOLLOWED: Final = re.compile(r"logtail/(?P<program>[^/]+)(?:/(?P<stream>stdout|stderr))?")
 _ACTIONS: Final = frozenset({"refresh", "start", "stop", "restart", "clearlog"})
 _ENDS: Final = frozenset({"stop", "restart"})
 _QUERY: Final = ("action", "processname", "message", "limit")
@@ -52,10 +51,20 @@ class SupervisorUi:
     another page).
     """
 
-    def __init__(self, url: str, credentials: Credentials, waiting: Waiting) -> None:
-        """Pass requests on to url; acts and followed logs take a place of waiting's."""
+    def __init__(
+        self, url: str, credentials: Credentials, state: StateDir, waiting: Waiting
+    ) -> None:
+        """Pass requests on to url.
+
+        Args:
+            url: Of supervisord's HTTP.
+            credentials: What it asks for.
+            state: Where the logs lie that are followed.
+            waiting: Places for acts and followed logs.
+        """
         self._url = url
         self._credentials = credentials
+        self._state = state
         self._waiting = waiting
 
     @operation(
@@ -85,9 +94,11 @@ class SupervisorUi:
             return
         resp.set_header("Content-Security-Policy", _POLICY)
         resp.set_header("Cache-Control", "no-store")
-        if _FOLLOWED.fullmatch(path) and ".." not in path:
-            resp.content_type = "text/plain; charset=utf-8"
-            resp.stream = _FollowedLog(self, path)
+        followed = _FOLLOWED.fullmatch(path)
+        if followed:
+            log = self._log(followed["program"], followed["stream"] or "stdout")
+            resp.content_type = falcon.MEDIA_TEXT
+            resp.stream = FollowedLog(log, self._waiting, inputs.is_gone(req))
         elif _PAGE.fullmatch(path):
             self._pass_on(req, resp, path)
         else:
@@ -104,106 +115,66 @@ class SupervisorUi:
 
     def _pass_on(self, req: falcon.Request, resp: falcon.Response, path: str) -> None:
         query = _query(req)
-        with ExitStack() as holding:
-            seconds = _ANSWER_SECONDS
-            if "action" in query:
-                require_own_page(req)
-                _refuse_suicide(query)
-                holding.enter_context(self._waiting.required_place())
-                seconds = _ACT_SECONDS
-            with self.ask(path, query, seconds) as answer:
-                location = answer.headers.get("Location")
-                if location is not None:
-                    # supervisord says 301, which a browser may remember instead of acting again.
-                    resp.status = HTTPStatus.SEE_OTHER
-                    resp.location = _below_prefix(location)
-                    return
-                resp.content_type = answer.headers.get("Content-Type", "text/html; charset=utf-8")
-                resp.data = answer.content
+        if "action" in query:
+            require_own_page(req)
+            _refuse_suicide(query)
+            with self._waiting.required_place():
+                answer = self._ask(path, query, _ACT_SECONDS)
+        else:
+            answer = self._ask(path, query, _ANSWER_SECONDS)
+        location = answer.headers.get("Location")
+        if location is not None:
+            # supervisord says 301, which a browser may remember instead of acting again.
+            resp.status = HTTPStatus.SEE_OTHER
+            resp.location = _below_prefix(location)
+            return
+        resp.content_type = answer.headers.get("Content-Type", falcon.MEDIA_HTML)
+        resp.data = answer.content
 
-    @contextlib.contextmanager
-    def ask(
-        self, path: str, query: dict[str, str], seconds: float, *, is_streamed: bool = False
-    ) -> Iterator[requests.Response]:
-        """Ask supervisord for something while the block runs.
-
-        Args:
-            path: Below its root, decoded.
-            query: Parameters by name, each once.
-            seconds: For each pause of the answer.
-            is_streamed: Its end is not waited for.
+    def _ask(self, path: str, query: dict[str, str], seconds: float) -> requests.Response:
+        """Ask supervisord for a page.
 
         Raises:
-            RouteUnknownError: There is no such log.
             SupervisordUnreachableError: No answer, or none that such a page gives.
         """
-        address = f"{http_url(self._url)}/{quote(path, safe='/:')}?{urlencode(query)}"
         try:
-            with (
-                open_session(self._url) as session,
-                session.get(
-                    address,
+            with open_session(self._url) as session:
+                answer = session.get(
+                    f"{http_url(self._url)}/{path}?{urlencode(query)}",
                     auth=(self._credentials.username, self._credentials.password),
                     timeout=(_CONNECT_SECONDS, seconds),
                     allow_redirects=False,
-                    stream=is_streamed,
-                ) as answer,
-            ):
-                if answer.status_code == HTTPStatus.NOT_FOUND:
-                    raise RouteUnknownError(
-                        f"cannot show {path}: supervisord has no such log yet",
-                        cause="no such log",
-                    )
-                if answer.status_code >= HTTPStatus.BAD_REQUEST:
-                    raise SupervisordUnreachableError(
-                        f"cannot show supervisord's web UI: it answered {answer.status_code}",
-                        cause=f"supervisord answered {answer.status_code}",
-                    )
-                yield answer
+                )
         except requests.RequestException as error:
             raise SupervisordUnreachableError(
                 "cannot show supervisord's web UI: supervisord does not answer",
                 cause="supervisord does not answer",
             ) from error
+        if answer.status_code >= HTTPStatus.BAD_REQUEST:
+            raise SupervisordUnreachableError(
+                f"cannot show supervisord's web UI: it answered {answer.status_code}",
+                cause=f"supervisord answered {answer.status_code}",
+            )
+        return answer
 
-    def follow(self, path: str) -> Generator[bytes]:
-        """Pass a log on while it grows: for two minutes at most, as each follower holds a thread.
-
-        The first block, empty, is given once supervisord has opened the log.
+    def _log(self, program: str, stream: str) -> Path:
+        """Find the log that supervisord writes for a program.
 
         Raises:
-            TooBusyError: As many requests as there may be are held already.
+            RouteUnknownError: There is none here.
         """
-        deadline = time.monotonic() + _FOLLOW_SECONDS
-        with (
-            self._waiting.required_place(),
-            self.ask(path, {}, _FOLLOW_SECONDS, is_streamed=True) as answer,
-        ):
-            yield b""
-            for block in answer.iter_content(_BLOCK_BYTES):
-                yield block
-                if time.monotonic() > deadline:
-                    return
-
-
-class _FollowedLog:
-    """A log on its way to a client; what it holds is let go when the client is gone.
-
-    Begun at once, while a problem can still be told by a status; a generator that was never begun
-    would not run its own end either.
-    """
-
-    def __init__(self, ui: SupervisorUi, path: str) -> None:
-        self._blocks = ui.follow(path)
-        next(self._blocks)
-
-    def __iter__(self) -> Iterator[bytes]:
-        # What was sent so far is a log, so a silent supervisord is no more than its end.
-        with contextlib.suppress(SupervisordUnreachableError):
-            yield from self._blocks
-
-    def close(self) -> None:
-        self._blocks.close()
+        path: Path | None = None
+        if program == SERVICE:
+            path = self._state.logs / "deployer.log"
+        elif agent_of_program(program) is not None:
+            logs = {"stdout": self._state.stdout_log, "stderr": self._state.stderr_log}
+            path = logs[stream](program)
+        if path is None or not path.exists():
+            raise RouteUnknownError(
+                f"cannot follow the {stream} of {program[:80]}: there is no such log here",
+                cause="no such log",
+            )
+        return path
 
 
 def _query(req: falcon.Request) -> dict[str, str]:

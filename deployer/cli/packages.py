@@ -13,7 +13,7 @@ from deployer.cli.progress import StepLines
 from deployer.cli.terminals import Terminal
 
 if TYPE_CHECKING:
-    from deployer.client import Client, Deployed
+    from deployer.client import Client, Deployed, Plan
 
 PACKAGE = click.Path(exists=True, path_type=Path)
 
@@ -49,6 +49,53 @@ def push(
             on_progress=on_progress,
         )
     tell_deployed(terminal, deployed)
+
+
+@click.command
+@click.argument("name")
+@click.argument("package", type=PACKAGE)
+@click.option("--strategy", help="rehearse, replace or parallel; else the manifest's.")
+@remote
+def plan(
+    client: Client, terminal: Terminal, name: str, package: Path, strategy: str | None
+) -> None:
+    """Say what deploying a package for an agent would do, and do nothing.
+
+    A package that the server does not have is uploaded, as it has to look into it.
+    """
+    found = client.plan(name, package, strategy)
+    if terminal.as_json:
+        terminal.document(found.document)
+        return
+    if not found.steps:
+        terminal.line(f"this package is {found.agent}'s current release: nothing would be deployed")
+        return
+    terminal.pairs(_planned(found))
+
+
+def _planned(found: Plan) -> dict[str, object]:
+    """Say a plan in a few lines."""
+    needs, disk, port = found.dependencies, found.disk, found.port
+    changed = (f"{each.name} {each.before} -> {each.after}" for each in needs.changed)
+    needed_bytes = disk.code_bytes + (disk.environment_bytes or 0)
+    more = "" if disk.environment_bytes is not None else " and an environment"
+    cached = {True: "nothing", False: "something", None: "unknown"}
+    return {
+        "agent": found.agent,
+        "version": found.version,
+        "in place of": f"release {found.release}" if found.release else "nothing",
+        "strategy": found.strategy,
+        "python": f"{found.python.version}{', another one' if found.python.changed else ''}",
+        "added": ", ".join(needs.added),
+        "removed": ", ".join(needs.removed),
+        "changed": ", ".join(changed),
+        "unchanged": needs.unchanged,
+        "to download": cached[needs.cached],
+        "disk": f"{needed_bytes:,} bytes{more}, of {disk.free_bytes:,} free",
+        "port": f"{port.number}, {'as now' if port.kept else 'a new one'}",
+        "restarts": "the process that runs now is replaced" if found.restarts else "nothing runs",
+        "steps": ", ".join(found.steps),
+    }
 
 
 def tell_deployed(terminal: Terminal, deployed: Deployed) -> None:
@@ -130,4 +177,4 @@ def _inspected(path: Path, *, has_runtime: bool) -> dict[str, object]:
     }
 
 
-COMMANDS = (push, check)
+COMMANDS = (push, plan, check)

@@ -24,9 +24,13 @@ def releases(client: Client, terminal: Terminal, name: str) -> None:
     if terminal.as_json:
         terminal.documents("releases", found)
         return
-    titles = ("RELEASE", "STATUS", "", "VERSION", "CHECKSUM", "PYTHON", "AGE")
+    titles = ("RELEASE", "STATUS", "", "VERSION", "CHECKSUM", "PYTHON", "AGE", "ROLLBACK")
     rows = [
-        (*_state(each), each.version, each.checksum, each.python, age(each.created_at))
+        (
+            *_state(each),
+            *(each.version, each.checksum, each.python, age(each.created_at)),
+            "ready" if each.rollback_ready is True else each.rollback_ready,
+        )
         for each in found
     ]
     terminal.table(titles, rows)

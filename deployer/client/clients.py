@@ -19,6 +19,7 @@ from deployer.client.nouns import (
     Health,
     Logs,
     Package,
+    Plan,
     Ports,
     Release,
     Step,
@@ -164,6 +165,29 @@ class Client:
         options = {name: value for name, value in options.items() if value is not None}
         archive = open_archive(package)
         return deploys.deploy(self._session, archive, options, wait_seconds, on_progress)
+
+    def plan(
+        self,
+        name: str,
+        package: Path | str | bytes,
+        strategy: str | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> Plan:
+        """Ask what deploying a package would do; it is uploaded if need be, and nothing is changed.
+
+        Args:
+            name: The agent that it is meant for.
+            package: A ZIP file, a directory to be packed, or a ZIP's bytes.
+            strategy: rehearse, replace or parallel; None: what the manifest says.
+            on_progress: Is told of the step ``upload``, at each percent.
+        """
+        options = {} if strategy is None else {"strategy": strategy}
+        path, archive = _agent_path(name, "plan"), open_archive(package)
+        reply = deploys.name_package(
+            self._session, path, archive, options, on_progress, hold_seconds=_LONGEST_ACT_SECONDS
+        )
+        return Plan.read(reply.document)
 
     def deployments(self, *, agent: str | None = None, limit: int = _PAGE) -> list[Deployment]:
         """List deployments, at most limit of them."""

@@ -88,29 +88,45 @@ def deploy(
         WaitTimeoutError: It is not over after wait_seconds; it goes on.
         DeployerError: Why it failed, by the server's own class; `deployment_of` has its steps.
     """
-    try:
-        reply = _submit(session, archive, archive.md5, options, on_progress)
-    except ChecksumConflictError:
-        reply = _submit(session, archive, archive.sha256, options, on_progress)
+    reply = name_package(session, _PATH, archive, options, on_progress)
     if "id" not in reply.document:
         return Deployed(connection=Connection.read(reply.document), deployment=None)
     deployment = Deployment.read(reply.document)
     return outcome(follow(session, deployment, wait_seconds, on_progress))
 
 
-def _submit(
+def name_package(
     session: Session,
+    path: str,
     archive: Archive,
-    checksum: str,
     options: dict[str, Any],
-    on_progress: Callable[[Step], None] | None,
+    on_progress: Callable[[Step], None] | None = None,
+    *,
+    hold_seconds: float = START_SECONDS,
 ) -> Reply:
-    media = {"package": checksum} | options
+    """Ask something about a package, which is uploaded when the server does not have it.
+
+    Args:
+        session: Whom to ask.
+        path: Where.
+        archive: The package, which the request's member ``package`` names.
+        options: Further members of the request.
+        on_progress: Is told of the step ``upload``, at each percent.
+        hold_seconds: How long the server may hold the request.
+    """
+
+    def ask(checksum: str) -> Reply:
+        media = {"package": checksum} | options
+        try:
+            return session.call("POST", path, media=media, hold_seconds=hold_seconds)
+        except PackageUnknownError:
+            upload(session, archive, on_progress)
+        return session.call("POST", path, media=media, hold_seconds=hold_seconds)
+
     try:
-        return session.call("POST", _PATH, media=media, hold_seconds=START_SECONDS)
-    except PackageUnknownError:
-        upload(session, archive, on_progress)
-    return session.call("POST", _PATH, media=media, hold_seconds=START_SECONDS)
+        return ask(archive.md5)
+    except ChecksumConflictError:
+        return ask(archive.sha256)
 
 
 def outcome(deployment: Deployment) -> Deployed:

@@ -23,7 +23,7 @@ from deployer.environments.interpreters import (
     find_interpreters,
     unreachable_by,
 )
-from deployer.environments.locks import Inputs, Lock, find_reusable_lock, read_lock
+from deployer.environments.locks import Inputs, Lock, Pin, find_reusable_lock, read_lock
 from deployer.environments.runs import installer_variables, run
 from deployer.errors import InstallError, InterpreterUnavailableError, ResolutionError
 
@@ -57,6 +57,22 @@ class InstallerSettings:
     install_seconds: float = 600.0
     python_search: tuple[Path, ...] = ()
     python_downloads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What would be installed.
+
+    Attributes:
+        pins: Every dependency at its version, sorted.
+        lock_reused: Whether an earlier resolution would be repeated.
+        cached: Whether nothing would have to be downloaded; None: nothing to install, or pip, which
+            cannot tell.
+    """
+
+    pins: tuple[Pin, ...]
+    lock_reused: bool
+    cached: bool | None
 
 
 class Environments:
@@ -161,8 +177,63 @@ class Environments:
                     build.restart()  # a file is gone or was replaced: what is there now counts
                 else:
                     return build.result(lock_reused=True)
-            build.resolve_and_install(inputs, refresh=refresh)
+            build.install(build.resolve(inputs, refresh=refresh))
             return build.result(lock_reused=False)
+
+    def resolve(
+        self,
+        requirements: Sequence[str],
+        python: Interpreter,
+        *,
+        log: Path,
+        earlier_locks: Iterable[Path] = (),
+        timeout_seconds: float | None = None,
+        canceled: Callable[[], bool] = lambda: False,
+    ) -> Resolved:
+        """Find out what `build` would install, and leave nothing behind but entries of the cache.
+
+        Args:
+            requirements: As for `build`.
+            python: As for `build`.
+            log: Gets the commands and their output appended.
+            earlier_locks: As for `build`.
+            timeout_seconds: Less than what a build may take; None: as long as that.
+            canceled: As for `build`.
+
+        Raises:
+            ResolutionError: The requirements cannot be met.
+            NoSpaceError: The disk is full.
+            InstallError: It failed for another reason, or took too long.
+            DeploymentCanceledError: canceled said so.
+        """
+        lines = tuple(sorted(set(requirements)))
+        if not lines:
+            return Resolved(pins=(), lock_reused=False, cached=None)
+        inputs = self._inputs(lines, python)
+        longest = self._settings.install_seconds
+        with self._scratch() as scratch:
+            build = Build(
+                installer=self._installer(),
+                venv=scratch / "venv",
+                lock=scratch / "requirements.lock",
+                python=python,
+                scratch=scratch,
+                log=log,
+                canceled=canceled,
+                deadline=time.monotonic() + min(timeout_seconds or longest, longest),
+            )
+            build.make_venv()
+            earlier = self._reusable(earlier_locks, inputs)
+            lock = earlier or build.resolve(inputs, refresh=False)
+            cached = None
+            if self._uv is not None and lock.pins:
+                # Not by --dry-run: that succeeds, and only says what it would download.
+                try:
+                    build.install(lock, offline=True)
+                    cached = True
+                except (ResolutionError, InstallError):
+                    cached = False
+            return Resolved(pins=lock.pins, lock_reused=earlier is not None, cached=cached)
 
     def find_reusable_lock(
         self, candidates: Iterable[Path], requirements: Sequence[str], python: Interpreter

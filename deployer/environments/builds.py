@@ -92,18 +92,14 @@ class Build:
 
     def repeat(self, lock: Lock) -> None:
         """Install what was resolved before, from the cache when that has everything."""
-        lock.write(self.lock)
-        if not lock.pins:
-            return
-        with self._timed("install"):
-            try:
-                self._install(offline=True)
-            except (ResolutionError, InstallError):
-                self.restart()
-                self._install(offline=False)
+        try:
+            self.install(lock, offline=True)
+        except (ResolutionError, InstallError):
+            self.restart()
+            self.install(lock)
 
-    def resolve_and_install(self, inputs: Inputs, *, refresh: bool) -> None:
-        """Resolve, write the lock, install it."""
+    def resolve(self, inputs: Inputs, *, refresh: bool) -> Lock:
+        """Find out what to install; the environment stays empty."""
         requirements = self.scratch / "requirements.in"
         lines = (without_hashes(line) for line in inputs.requirements)
         requirements.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -111,11 +107,21 @@ class Build:
             pins = self.installer.resolve(
                 self._run, self.venv, self.python, requirements, refresh=refresh
             )
-        lock = Lock(inputs, datetime.now(UTC), hold_to(pins, inputs.requirements))
+        return Lock(inputs, datetime.now(UTC), hold_to(pins, inputs.requirements))
+
+    def install(self, lock: Lock, *, offline: bool = False) -> None:
+        """Write a lock, and install it into the empty environment.
+
+        Args:
+            lock: What to install.
+            offline: From the cache, or fail.
+        """
         lock.write(self.lock)
         if lock.pins:
             with self._timed("install"):
-                self._install(offline=False)
+                self.installer.install(
+                    self._run, self.venv, self.lock, self.scratch, offline=offline
+                )
 
     def result(self, *, lock_reused: bool) -> Built:
         """Tell what came of it."""
@@ -126,9 +132,6 @@ class Build:
             packages=list_packages(self.venv),
             seconds=self.seconds,
         )
-
-    def _install(self, *, offline: bool) -> None:
-        self.installer.install(self._run, self.venv, self.lock, self.scratch, offline=offline)
 
     def _run(self, command: Sequence[str], doing: str) -> None:
         run(

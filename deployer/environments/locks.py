@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from deployer.errors import ResolutionError
 
@@ -35,6 +35,21 @@ class Pin:
     def name(self) -> str:
         """The dependency's name in PyPI's normal form; meaningless for a bare path."""
         return _name(self.requirement)
+
+    @property
+    def named(self) -> tuple[str, str]:
+        """The dependency's name, and its version or, if it was asked for by address, that."""
+        name, sep, version = self.requirement.partition("==")
+        if sep:
+            return _name(name), version
+        name, sep, address = self.requirement.partition(" @ ")
+        if sep:
+            return _name(name), address
+        try:  # a bare path or address of a wheel
+            wheel, number, _, _ = parse_wheel_filename(self.requirement.rpartition("/")[2])
+        except InvalidWheelFilename:
+            return self.name, self.requirement
+        return str(wheel), str(number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,12 +85,18 @@ class AgentsInterface:
         process.spawn()
         return True
 
-    def stop(self, name: str) -> bool:
-        """Send the stop signal to a program, and SIGKILL later if it must be."""
+    def stop(self, name: str, for_successor: bool = False) -> bool:  # noqa: FBT001, FBT002 - XML-RPC has no names
+        """Send the stop signal to a program, and SIGKILL later if it must be.
+
+        Args:
+            name: The program.
+            for_successor: Another program is to accept from its held socket next: new connections
+                are kept for that one before this one is told to end.
+        """
         self._take_orders()
         process = self._groups.find(name)
         if process is not None and process.get_state() in RUNNING_STATES:
-            self._insist(process.stop())
+            self._insist(process.stop_for_successor() if for_successor else process.stop())
         return True
 
     def kill(self, name: str) -> bool:

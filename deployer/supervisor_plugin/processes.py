@@ -20,6 +20,15 @@ from deployer.program_configs import inherited_address
 from deployer.supervisor_plugin.restarts import Restarts
 from deployer.supervisor_plugin.sockets import INHERITED_DESCRIPTOR, Address, HeldSockets
 
+_WITH_PROCESS = {ProcessStates.STARTING, ProcessStates.RUNNING, ProcessStates.STOPPING}
+_DIVERTIBLE = {ProcessStates.STARTING, ProcessStates.RUNNING}
+_DIVERT_SECONDS = 0.1
+"""How long to look for a moment when nobody waits in a socket."""
+
+_LOOK_SECONDS = 0.01
+_READ_SECONDS = 0.1
+"""How long a process is given to read what it has accepted, before it is told to end."""
+
 _PATIENCE_SECONDS = 60.0
 """How long clients may wait in a socket for the next try; the longest delay within a crash loop."""
 
@@ -91,6 +100,8 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         self.signal_number: int | None = None
         self._next_try: float | None = None  # on the monotonic clock: the other one may be set
         self._cause = ""
+        self._divert_until: float | None = None  # set while a successor is to take over
+        self._stop_at: float | None = None
 
     def document(self) -> dict[str, object]:
         """Say all about the process: what `deployer.supervisord.process_from_document` reads."""
@@ -109,6 +120,8 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
 
     def seconds_until_due(self) -> float | None:
         """Tell when `transition` will have something to do; None: only if something happens."""
+        if self._divert_until is not None:
+            return _LOOK_SECONDS if self._stop_at is None else self._stop_at - time.monotonic()
         if self.state == ProcessStates.BACKOFF and self._next_try is not None:
             return self._next_try - time.monotonic()
         if self.state == ProcessStates.STARTING:
@@ -131,6 +144,16 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         )
         address: Address | None = self.config.address
         return address if is_due_soon or self._is_alive() else None
+
+    def stop_for_successor(self) -> Any:
+        """Stop once new connections go past this process; like ``stop`` without a held socket.
+
+        Its successor is started when it has stopped. Should it die meanwhile, it stays dead.
+        """
+        if self.config.address is None or self.state not in _DIVERTIBLE:
+            return self.stop()
+        self._divert_until = time.monotonic() + _DIVERT_SECONDS
+        return None
 
     def kill_now(self) -> Any:
         """Stop with SIGKILL; returns a sentence if it cannot be done, like ``kill``."""
@@ -158,7 +181,9 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
     def transition(self) -> None:
         """Take the next step if it is due."""
         try:
-            if self.state == ProcessStates.BACKOFF:
+            if self._divert_until is not None:
+                self._divert_and_stop(self._divert_until)
+            elif self.state == ProcessStates.BACKOFF:
                 self._try_again_if_due()
             elif self.state != ProcessStates.EXITED:  # where stock restarts at once and for ever
                 super().transition()
@@ -169,8 +194,7 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         """Change the state, decide about a restart, and tell the API."""
         if new_state == ProcessStates.EXITED:
             self.spawnerr = self._cause  # stock's would be "Bad exit code -1"
-        is_over = new_state not in {ProcessStates.STARTING, ProcessStates.RUNNING}
-        if self.config.address is not None and is_over:
+        if self.config.address is not None and new_state not in _WITH_PROCESS:
             self.config.sockets.renew(self.config.address)
         changed = super().change_state(new_state, expected)
         if new_state == ProcessStates.BACKOFF:
@@ -196,6 +220,7 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
                 self.change_state(ProcessStates.BACKOFF)
         except Exception as error:  # noqa: BLE001 - the same
             self._log(f"cannot plan its restart: {error!r}")
+        self._divert_until = self._stop_at = None
 
     def _spawn_as_parent(self, pid: int) -> Any:
         # the child does this too, but a stop may reach for the group before it has come to it
@@ -239,6 +264,18 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
             if self.state == ProcessStates.STARTING and not self.pid:
                 self.change_state(ProcessStates.BACKOFF)
             return None
+
+    def _divert_and_stop(self, until: float) -> None:
+        now = time.monotonic()
+        if self._stop_at is None:
+            if self.config.sockets.divert(self.config.address):
+                self._stop_at = now + _READ_SECONDS
+            elif now >= until:
+                self._stop_at = now
+        if self._stop_at is not None and now >= self._stop_at:
+            self._divert_until = self._stop_at = None
+            if self.state in _DIVERTIBLE:
+                self.stop()
 
     def _try_again_if_due(self) -> None:
         due = self._next_try is not None and time.monotonic() >= self._next_try
@@ -287,7 +324,8 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         }
 
     def _is_wanted(self) -> bool:
-        return bool(self.config.options.mood == SupervisorStates.RUNNING)
+        is_leaving = self._divert_until is not None
+        return self.config.options.mood == SupervisorStates.RUNNING and not is_leaving
 
     def _log(self, sentence: str) -> None:
         line = f"agents: {self.config.name}: {sentence}"

@@ -8,8 +8,11 @@ replaced or killed, and no client is refused.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import socket
+import struct
+import sys
 from collections.abc import Collection
 from ipaddress import ip_address
 from typing import Final
@@ -21,6 +24,11 @@ INHERITED_DESCRIPTOR: Final = 3
 """Where a process finds its socket: SD_LISTEN_FDS_START of sd_listen_fds(3)."""
 
 _LAST_PORT: Final = 65535
+_ATTACH_REUSEPORT_CBPF: Final = 51  # SO_ATTACH_REUSEPORT_CBPF of asm-generic/socket.h
+_TAKE_THE_SECOND: Final = struct.pack("HBBI", 0x06, 0, 0, 1)  # BPF_RET | BPF_K, 1: filter.txt
+_UNACKED: Final = slice(24, 28)
+"""Where struct tcp_info of linux/tcp.h has tcpi_unacked: of a listener, who waits for accept."""
+
 _BACKLOG: Final = 1024
 """Connections that may wait; the kernel cuts it to net.core.somaxconn."""
 
@@ -48,19 +56,7 @@ class HeldSockets:
         self._idle.discard(address)
         if address in self._sockets:
             return
-        host, port = address
-        family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6
-        if not 0 < port <= _LAST_PORT:
-            raise ValueError(f"{port} is not a TCP port")
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(_BACKLOG)
-        except BaseException:
-            listener.close()
-            raise
-        self._sockets[address] = listener
+        self._sockets[address] = _listen(address)
 
     def let_go(self, address: Address) -> None:
         """Close the socket of an address, if there is one: who waits is cut off, others refused."""
@@ -82,14 +78,46 @@ class HeldSockets:
             self.let_go(address)
         self._idle = idle & self._sockets.keys()
 
+    def divert(self, address: Address) -> bool:
+        """Send new connections past the process that accepts now, into a socket for the next one.
+
+        That process keeps the socket it was given, and no connection comes to it any more. So it
+        can read what it has accepted before it is told to end; servers that accept eagerly, such
+        as uvicorn, close unread connections then. A process that lets clients wait in its socket
+        is not such a server, and what waits there is not to be lost with it.
+
+        Returns:
+            False when all stays as it was: clients wait, or the system cannot do it.
+        """
+        former = self._sockets.get(address)
+        if former is None or sys.platform != "linux":
+            return False
+        fresh = None
+        try:
+            if _count_waiting(former):
+                return False
+            former.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            fresh = _listen(address, shared=True)
+            _prefer_second(fresh)
+        except OSError:
+            if fresh is not None:
+                fresh.close()
+            former.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+            return False
+        self._sockets[address] = fresh
+        former.close()  # the process has it open
+        return True
+
     def renew(self, address: Address) -> None:
-        """Undo what a process may have done to the socket that it was given.
+        """Undo what a process that has ended may have done to the socket that it was given.
 
         It may have made the backlog shorter, or have shut the socket down for everybody; to listen
-        again mends both, and keeps who waits already.
+        again mends both, and keeps who waits already. A socket that once stood beside another one
+        stands alone now.
         """
         if listener := self._sockets.get(address):
             try:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
                 listener.listen(_BACKLOG)
             except OSError:  # shut down, and somebody else was quicker to listen there
                 self.let_go(address)
@@ -117,3 +145,36 @@ class HeldSockets:
         for address in self.addresses():
             with contextlib.suppress(OSError):
                 self.let_go(address)
+
+
+def _listen(address: Address, *, shared: bool = False) -> socket.socket:
+    host, port = address
+    family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6
+    if not 0 < port <= _LAST_PORT:
+        raise ValueError(f"{port} is not a TCP port")
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _prefer_second(listener: socket.socket) -> None:
+    """Have the kernel choose the second of the two sockets at an address for each connection.
+
+    Once the first is gone there is no second, and the kernel takes what is left: socket(7).
+    """
+    instruction = ctypes.create_string_buffer(_TAKE_THE_SECOND)
+    program = struct.pack("@HP", 1, ctypes.addressof(instruction))  # struct sock_fprog
+    listener.setsockopt(socket.SOL_SOCKET, _ATTACH_REUSEPORT_CBPF, program)
+
+
+def _count_waiting(listener: socket.socket) -> int:
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED.stop)
+    return int.from_bytes(info[_UNACKED], sys.byteorder)

@@ -93,7 +93,7 @@ def test_a_hung_agent_is_restarted_and_serves_again(server: RunningServer) -> No
     assert (after.restarts, after.port, after.last_error) == (1, before.port, "")
     assert requests.get(f"{after.url}/health", timeout=5).json()["pid"] == after.pid
     kinds = events_since(server, last)
-    assert kinds == ["agent.unhealthy", "process.died", "agent.healthy"]
+    assert kinds == ["agent.unhealthy", "process.died", "process.started", "agent.healthy"]
 
 
 def test_an_agent_is_degraded_from_the_first_bad_answer_on(server: RunningServer) -> None:
@@ -141,10 +141,14 @@ def test_an_agent_that_calls_itself_degraded_is_shown_so_and_left_alone(
 ) -> None:
     server.client.deploy(package(failures=1))
     pid = agent(server).pid
+    last = last_event(server)
     set_mood(server, "degraded")
     wait_until(lambda: agent(server).status == "degraded")
     time.sleep(1)
     assert (agent(server).pid, agent(server).restarts) == (pid, 0)
+    set_mood(server, "")
+    wait_until(lambda: agent(server).status == "running")
+    wait_until(lambda: events_since(server, last) == ["agent.degraded", "agent.healthy"])
 
 
 def test_an_agent_that_stays_unhealthy_is_given_up_after_max_restarts(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import requests
 
 from tests.contracts import ZIP, Api, Contract, problem
 from tests.package_zips import zip_package
-from tests.servers import RunningServer, wait_until
+from tests.servers import RunningServer, running_server, wait_until
 
 SLOW = {'START_SECONDS = "2"': 'START_SECONDS = "1.5"'}
 
@@ -325,21 +327,32 @@ def test_a_method_that_is_not_served_names_those_that_are(api: Api, method: str)
 # Held requests ------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def narrow(
+    tmp_path_factory: pytest.TempPathFactory, installer_cache: Path, contract: Contract
+) -> Iterator[Api]:
+    """The API of a server that holds one request at a time."""
+    root, limits = tmp_path_factory.mktemp("n") / "state", {"waiting_requests": 1}
+    with running_server(root, cache_dir=installer_cache, limits=limits) as server:
+        yield Api(server, contract)
+
+
+def is_full(api: Api, agent: str) -> bool:
+    answer = api.get(f"{agent}/wait", params={"status": "quarantined", "timeout": 0})
+    return answer.status_code == 429
+
+
 def test_a_wait_beyond_the_number_of_places_is_answered_at_once(
-    make_server: Callable[..., RunningServer], contract: Contract, pool: ThreadPoolExecutor
+    narrow: Api, pool: ThreadPoolExecutor
 ) -> None:
-    api = Api(make_server(limits={"waiting_requests": 1}), contract)
+    api = narrow
     long = zip_package("slow_start", replace={'START_SECONDS = "2"': 'START_SECONDS = "4"'})
     deployment = ask(api, api.upload(long)["md5"]).json()
     path = f"/v1/deployments/{deployment['id']}"
     wait_until(lambda: is_running(api, deployment["id"]))
     holding = pool.submit(api.get, path, params={"wait": 60})
     agent = "/v1/agents/slow_start"
-
-    def is_full() -> bool:
-        return api.get(f"{agent}/wait?status=stopped&timeout=0").status_code == 429
-
-    wait_until(is_full)
+    wait_until(lambda: is_full(api, agent))
     answer = api.get(path, params={"wait": 60})
     assert (answer.json()["status"], holding.done()) == ("running", False)
     busy = api.get(f"{agent}/wait", params={"status": "stopped", "timeout": 60})
@@ -349,3 +362,14 @@ def test_a_wait_beyond_the_number_of_places_is_answered_at_once(
     assert start.status_code in {202, 409}  # it has no release yet, if that was told in time
     assert not holding.done()
     assert holding.result(30).json()["status"] == "succeeded"
+
+
+def test_a_request_is_held_no_longer_when_its_client_has_left(narrow: Api) -> None:
+    narrow.deploy(zip_package("stdlib_agent"), start="false")
+    agent = "/v1/agents/stdlib_agent"
+    connection = http.client.HTTPConnection("127.0.0.1", narrow.server.port, timeout=10)
+    headers = {"Authorization": f"Bearer {narrow.server.token}"}
+    connection.request("GET", f"{agent}/wait?status=running&timeout=120", headers=headers)
+    wait_until(lambda: is_full(narrow, agent))
+    connection.close()
+    wait_until(lambda: not is_full(narrow, agent), 5)

@@ -167,7 +167,7 @@ def test_an_agent_that_came_back_has_no_error_any_more(server: RunningServer) ->
     wait_until(lambda: status(server) == "running")
     wait_until(lambda: not server.client.agent("crasher").last_error)
     kinds = [event.kind for event in server.client.events(agent="crasher")]
-    assert kinds[-2:] == ["process.died", "agent.healthy"]
+    assert kinds[-3:] == ["process.died", "process.started", "agent.healthy"]
 
 
 def test_a_deliberate_stop_is_no_death(server: RunningServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -63,6 +65,18 @@ def test_serve_becomes_supervisord_under_the_same_pid(shared_server: RunningServ
     itself = psutil.Process(shared_server.process.pid)
     assert "supervisor.supervisord" in itself.cmdline()
     assert psutil.Process(shared_server.api_pid()).ppid() == itself.pid
+
+
+def test_supervisord_starts_the_api_without_waiting_for_its_next_turn(
+    shared_server: RunningServer,
+) -> None:
+    log = (shared_server.state.logs / "supervisord.log").read_text()
+    begun, spawned = (
+        datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f").astimezone()
+        for sentence in ("supervisord started", "spawned: 'atoll-deployer'")
+        if (found := re.search(rf"(?m)^(\S+ \S+) INFO {sentence}", log))
+    )
+    assert (spawned - begun).total_seconds() < 0.5  # a turn takes a second
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -566,6 +566,67 @@ def test_what_a_program_did_to_its_socket_ends_with_it(plugin: SupervisordProces
     assert answer_of(port) == pid
 
 
+LINGER = (
+    "import os, signal, threading\n"
+    "signal.signal(signal.SIGTERM, lambda *_: threading.Timer(1, os._exit, [0]).start())\n"
+)
+NEVER_ACCEPT = "import time; print('deaf', flush=True); time.sleep(600)"
+
+
+def test_new_connections_go_past_a_program_that_is_about_to_stop(
+    plugin: SupervisordProcess,
+) -> None:
+    port = free_port()
+    former = start_accepting(plugin, port, LINGER + ACCEPT)
+    assert settle(plugin) == former
+
+    for _ in range(2):
+        plugin.supervisord.stop(NAME, for_successor=True)
+        plugin.wait_for(NAME, State.STOPPING)
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as waiting:
+            plugin.wait_for(NAME, State.STOPPED)  # it went on accepting for a second
+            pid = start_accepting(plugin, port, LINGER + ACCEPT)
+            assert int(waiting.recv(100)) == pid != former
+        assert settle(plugin) == pid
+        assert answer_of(port) == pid
+
+
+def test_who_waits_for_a_program_that_never_accepts_is_left_to_its_successor(
+    plugin: SupervisordProcess,
+) -> None:
+    port = free_port()
+    start_accepting(plugin, port, NEVER_ACCEPT)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as waiting:
+        plugin.supervisord.stop(NAME, for_successor=True)
+        plugin.wait_for(NAME, State.STOPPED)
+
+        pid = start_accepting(plugin, port)
+
+        assert int(waiting.recv(100)) == pid
+
+
+def test_a_program_that_dies_while_it_leaves_stays_dead(plugin: SupervisordProcess) -> None:
+    port = free_port()
+    pid = start_accepting(plugin, port)
+
+    plugin.supervisord.stop(NAME, for_successor=True)
+    os.kill(pid, signal.SIGKILL)
+
+    wait_until(lambda: plugin.supervisord.states()[NAME].pid is None)
+    process = plugin.supervisord.states()[NAME]
+    assert (process.restarts, process.next_try_at) == (0, None)
+
+
+def test_a_program_without_a_held_socket_stops_at_once_for_its_successor(
+    plugin: SupervisordProcess,
+) -> None:
+    start(plugin)
+
+    plugin.supervisord.stop(NAME, for_successor=True)
+
+    assert plugin.state_of(NAME) in {State.STOPPING, State.STOPPED}
+
+
 def test_an_ipv6_socket_is_handed_over_as_well(plugin: SupervisordProcess) -> None:
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6) as probe:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from html.parser import HTMLParser
 from urllib.parse import urljoin
 
@@ -14,7 +14,6 @@ import psutil
 import pytest
 import requests
 
-from deployer.api import supervisor_ui
 from deployer.api.gate import COOKIE
 from deployer.supervisord_confs import SERVICE, read_credentials
 from tests.contracts import Api, Contract, problem
@@ -276,13 +275,21 @@ def test_supervisords_credentials_are_in_no_answer(agent: Api, browser: Browser)
 # Actions ------------------------------------------------------------------------------------------
 
 
+def button(browser: Browser, action: str) -> str:
+    """Find where a button of the agent's leads, once the page shows it."""
+
+    def find() -> str | None:
+        links = Links(browser.open("").text).found
+        return next((each for each in links if each.endswith(f"={action}") and NAME in each), None)
+
+    return str(wait_until(find))
+
+
 def test_an_agent_is_stopped_and_started_through_the_page_and_that_is_an_intent(
     running: Api, browser: Browser
 ) -> None:
     before = running.get(f"/v1/agents/{NAME}").json()
-    links = Links(browser.open("").text).found
-    stop = next(link for link in links if "action=stop&" in link and NAME in link)
-    answer = browser.press(stop)
+    answer = browser.press(button(browser, "stop"))
     assert answer.status_code == 303
     assert answer.headers["Location"].startswith("/supervisor/?message=")
     assert answer.headers["Cache-Control"] == "no-store"
@@ -295,9 +302,7 @@ def test_an_agent_is_stopped_and_started_through_the_page_and_that_is_an_intent(
     leases = running.get("/v1/ports").json()["leases"]
     assert [lease for lease in leases if lease["agent"] == NAME] == []
 
-    links = Links(browser.open("").text).found
-    start = next(link for link in links if "action=start&" in link and NAME in link)
-    assert browser.press(start).status_code == 303
+    assert browser.press(button(browser, "start")).status_code == 303
     wait_until(lambda: running.get(path).json()["status"] == "running")
     after = running.get(path).json()
     assert (after["desired"], after["port"]) == ("running", before["port"])
@@ -382,8 +387,12 @@ def test_supervisord_sees_only_what_was_judged_here(running: Api, browser: Brows
 # Logs that grow -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [f"logtail/{PROGRAM}", f"logtail/{PROGRAM}/stderr", "mainlogtail"])
-def test_a_log_is_followed(running: Api, browser: Browser, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", [f"logtail/{PROGRAM}", f"logtail/{PROGRAM}/stdout", f"logtail/{PROGRAM}/stderr"]
+)
+def test_a_log_is_followed_even_while_it_is_silent(
+    running: Api, browser: Browser, path: str
+) -> None:
     assert running
     with browser.session.get(f"{browser.page}{path}", stream=True, timeout=10) as answer:
         assert answer.status_code == 200
@@ -391,47 +400,39 @@ def test_a_log_is_followed(running: Api, browser: Browser, path: str) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_the_log_of_an_unknown_program_is_not_found(browser: Browser) -> None:
-    problem(browser.press("logtail/nobody"), 404, "route-unknown")
+def test_a_line_is_seen_as_soon_as_it_is_written(running: Api, browser: Browser) -> None:
+    with browser.session.get(f"{browser.page}logtail/{PROGRAM}", stream=True, timeout=10) as answer:
+        lines = answer.iter_lines(chunk_size=None)
+        assert b"what is added" in next(lines)
+        with running.server.state.stdout_log(PROGRAM).open("a") as log:
+            log.write("said just now\n")
+        assert next(lines) == b"said just now"
 
 
-def test_followed_logs_take_no_more_places_than_there_are(running: Api, browser: Browser) -> None:
-    path = f"{browser.page}logtail/{PROGRAM}"
-    followers = []
-    try:
-        while True:
-            answer = browser.session.get(path, stream=True, timeout=10)
-            followers.append(answer)
-            if answer.status_code != 200:
-                break
-        problem(answer, 429, "too-busy")
-        assert len(followers) - 1 == 16
-        assert running.get("/v1/agents").status_code == 200
-    finally:
-        for follower in followers:
-            follower.close()
+@pytest.mark.parametrize(
+    "path", ["logtail/nobody", "logtail/nobody--1", "logtail/a%00--1", "logtail/..--1"]
+)
+def test_a_log_that_is_not_there_is_not_found(browser: Browser, path: str) -> None:
+    problem(browser.press(path), 404, "route-unknown")
 
 
-def test_a_followed_log_ends_by_itself(
-    running: Api, browser: Browser, monkeypatch: pytest.MonkeyPatch
+def test_followed_logs_take_no_more_places_than_there_are_and_give_them_back(
+    running: Api, browser: Browser
 ) -> None:
-    """The proxy in this process, with the same supervisord, and less patience."""
-    monkeypatch.setattr(supervisor_ui, "_FOLLOW_SECONDS", 0.5)
-    state = running.server.state
-    waiting = supervisor_ui.Waiting(1)
-    ui = supervisor_ui.SupervisorUi(
-        f"unix://{state.supervisor_socket}", read_credentials(state), waiting
-    )
-    began = time.monotonic()
-    log = supervisor_ui._FollowedLog(ui, f"logtail/{PROGRAM}")
-    with waiting.place() as is_free:
-        assert not is_free
-    list(log)
-    log.close()
-    assert time.monotonic() - began < 5
-    with waiting.place() as is_free:
-        assert is_free
-    assert browser
+    def follow(holding: ExitStack) -> int:
+        # a session each, or the one connection would be read to the log's end first
+        session = holding.enter_context(requests.Session())
+        session.cookies.update(browser.session.cookies)
+        path = f"{browser.page}logtail/{PROGRAM}"
+        return holding.enter_context(session.get(path, stream=True, timeout=10)).status_code
+
+    with ExitStack() as holding:
+        for _ in range(16):  # as soon as those of other tests have been seen to have left
+            wait_until(lambda: follow(holding) == 200, 10)
+        assert follow(holding) == 429
+        assert running.get("/v1/agents").status_code == 200
+    with ExitStack() as holding:
+        wait_until(lambda: follow(holding) == 200, 5)
 
 
 # supervisorctl ------------------------------------------------------------------------------------

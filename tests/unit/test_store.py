@@ -175,6 +175,34 @@ def test_events_are_read_on_from_a_cursor(store: Store) -> None:
     assert len(store.events.after(0, limit=10, agent="greeter")) == 2
 
 
+def test_the_latest_lines_of_the_timeline_are_kept(store: Store) -> None:
+    for number in range(10):
+        store.events.add("test", "greeter", f"event {number}")
+    assert store.events.trim(kept=3, before=datetime(2000, 1, 1, tzinfo=UTC)) == 7
+    left = store.events.after(0, limit=10)
+    assert [event.message for event in left] == ["event 7", "event 8", "event 9"]
+    assert store.events.trim(kept=3, before=datetime(2000, 1, 1, tzinfo=UTC)) == 0
+
+
+def test_lines_of_the_timeline_go_when_they_are_old(store: Store, tmp_path: Path) -> None:
+    for number in range(4):
+        store.events.add("test", "greeter", f"event {number}")
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute("UPDATE events SET at = '2020-01-01T00:00:00+00:00' WHERE id < 3")
+    connection.close()
+    assert store.events.trim(kept=100, before=datetime(2020, 1, 2, tzinfo=UTC)) == 2
+    left = store.events.after(0, limit=10)
+    assert [event.message for event in left] == ["event 2", "event 3"]
+
+
+def test_a_cursor_of_the_timeline_holds_after_all_lines_went(store: Store) -> None:
+    store.events.add("test", "greeter", "before")
+    last = store.events.after(0, limit=1)[-1].id
+    store.events.trim(kept=10, before=datetime(9000, 1, 1, tzinfo=UTC))
+    store.events.add("test", "greeter", "after")
+    assert [event.message for event in store.events.after(last, limit=10)] == ["after"]
+
+
 def test_releases_of_an_installed_package_are_found_while_current(store: Store) -> None:
     store.agents.add("greeter")
     release = store.releases.add(PACKAGE)

@@ -1,0 +1,66 @@
+"""Logs as they grow, for people who look on: read from disk, never through supervisord."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from deployer.api.services import Waiting
+from deployer.logs import Follower
+
+FOLLOW_SECONDS: Final = 120.0
+_LINES: Final = 20
+_PAUSE_SECONDS: Final = 0.25
+
+
+class FollowedLog:
+    """A log on its way to a client: until that one has left, and for two minutes at most.
+
+    It holds a thread, so it takes a place among the held requests; `close`, which the server calls
+    in any case, lets go of it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        waiting: Waiting,
+        is_gone: Callable[[], bool],
+        *,
+        seconds: float = FOLLOW_SECONDS,
+    ) -> None:
+        """Open a log.
+
+        Args:
+            path: The file that supervisord writes to.
+            waiting: Places for held requests.
+            is_gone: Tells that the client has left.
+            seconds: The longest time.
+
+        Raises:
+            TooBusyError: As many requests as there may be are held already.
+        """
+        self._is_gone = is_gone
+        self._seconds = seconds
+        with ExitStack() as undo:
+            undo.enter_context(waiting.required_place())
+            self._log = undo.enter_context(Follower(path, lines=_LINES))
+            self._held = undo.pop_all()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give blocks of whole lines, the last ones that were there already first."""
+        # Nothing is sent before the first byte, not even a status, and a log may be silent.
+        yield f"[the end of this log, and what is added within {self._seconds:.0f} s]\n".encode()
+        deadline = time.monotonic() + self._seconds
+        while time.monotonic() < deadline and not self._is_gone():
+            lines = self._log.read()
+            if lines:
+                yield "".join(f"{line}\n" for line in lines).encode()
+            else:
+                time.sleep(_PAUSE_SECONDS)
+
+    def close(self) -> None:
+        """Let go of the log and of the place."""
+        self._held.close()

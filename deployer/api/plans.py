@@ -1,0 +1,61 @@
+"""What a deployment would do, told beforehand."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import falcon
+from pydantic import BaseModel, ConfigDict
+
+from deployer.api import documents, inputs
+from deployer.api.answers import write
+from deployer.api.deployments import Checksum
+from deployer.api.operations import operation
+from deployer.api.services import Services
+
+
+class PlanRequest(BaseModel):
+    """What might be deployed, and how.
+
+    Attributes:
+        package: The MD5 or SHA-256 of an uploaded package.
+        strategy: How it would take over; by default what its manifest says.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    package: Checksum
+    strategy: str | None = None
+
+
+class AgentPlan:
+    """A look ahead, at ``/v1/agents/{agent}/plan``."""
+
+    def __init__(self, services: Services) -> None:
+        """Plan through services."""
+        self._services = services
+
+    @operation(
+        "Say what deploying a package would do",
+        {HTTPStatus.OK: documents.Plan},
+        problems=(
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.CONFLICT,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.TOO_MANY_REQUESTS,
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            HTTPStatus.INSUFFICIENT_STORAGE,
+        ),
+        body=PlanRequest,
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
+        """Resolve, compare, choose; nothing is changed."""
+        asked = inputs.json_body(req, PlanRequest)
+        package = self._services.parts.store.packages.get(asked.package)
+        strategy = self._services.worker.strategy(asked.strategy, package.manifest)
+        with self._services.waiting.required_place():  # an index may take its time
+            plan = self._services.plans.plan(agent, package, strategy)
+        write(resp, documents.plan(plan))

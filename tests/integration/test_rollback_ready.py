@@ -1,0 +1,96 @@
+"""Whether a release can be gone back to: looked at, not hoped, and looked at again before it is."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.contracts import Api, Contract, problem
+from tests.package_zips import zip_package
+from tests.servers import RunningServer
+
+NAME = "returnable"
+PATH = f"/v1/agents/{NAME}"
+
+
+@pytest.fixture
+def api(server: RunningServer, contract: Contract) -> Api:
+    """The API of a server where release 2 of an agent runs, and release 1 did."""
+    api = Api(server, contract)
+    api.deploy(zip_package("stdlib_agent", name=NAME, version="1.0.0"))
+    api.deploy(zip_package("stdlib_agent", name=NAME, version="2.0.0"))
+    return api
+
+
+def ready(api: Api, number: int) -> object:
+    one = api.get(f"{PATH}/releases/{number}").json()
+    listed = api.get(f"{PATH}/releases").json()["releases"]
+    assert one in listed
+    return one["rollback_ready"]
+
+
+def first(api: Api) -> Path:
+    return api.server.state.release(NAME, 1)
+
+
+def test_releases_that_ran_are_ready_to_be_gone_back_to(api: Api) -> None:
+    assert (ready(api, 1), ready(api, 2)) == (True, True)
+    answer = api.post(f"{PATH}/rollback", params={"wait": 60})
+    assert answer.status_code == 200
+    verify = answer.json()["steps"][0]
+    assert (verify["name"], verify["message"]) == ("verify", "release 1 is as it was installed")
+    assert (ready(api, 1), ready(api, 2)) == (True, True)
+
+
+def change_code(release: Path) -> None:
+    (release / "code" / "main.py").write_text("print('something else')\n")
+
+
+def delete_python(release: Path) -> None:
+    (release / "venv" / "bin" / "python").unlink()
+
+
+def lose_the_interpreter(release: Path) -> None:
+    delete_python(release)
+    (release / "venv" / "bin" / "python").symlink_to("/nowhere/python")
+
+
+def delete_the_seal(release: Path) -> None:
+    (release / "seal.json").unlink()
+
+
+def delete_everything(release: Path) -> None:
+    shutil.rmtree(release)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (change_code, "a file was changed since it was installed"),
+        (delete_python, "its Python is missing"),
+        (lose_the_interpreter, "its Python is missing"),
+        (delete_the_seal, "its seal is missing"),
+        (delete_everything, "its code is missing"),
+    ],
+)
+def test_a_damaged_release_says_so_and_is_not_gone_back_to(
+    api: Api, damage: Callable[[Path], None], words: str
+) -> None:
+    before = api.get(PATH).json()
+    damage(first(api))
+    reason = ready(api, 1)
+    assert isinstance(reason, str)
+    assert reason.startswith(words)
+    assert ready(api, 2) is True
+    answer = api.post(f"{PATH}/rollback", params={"wait": 60})
+    document = problem(answer, 409, "release-damaged")
+    assert reason in document["detail"]
+    steps = [(each["name"], each["outcome"]) for each in document["deployment"]["steps"]]
+    assert steps == [("verify", "failed")]
+    after = api.get(PATH).json()
+    assert [after[key] for key in ("pid", "port", "release", "status")] == [
+        before[key] for key in ("pid", "port", "release", "status")
+    ]

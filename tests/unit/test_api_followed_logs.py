@@ -1,0 +1,73 @@
+"""Logs on their way to a client: how they begin, go on and end, and what they hold meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from deployer.api.followed_logs import FollowedLog
+from deployer.api.services import Waiting
+from deployer.errors import TooBusyError
+
+
+def is_held(waiting: Waiting) -> bool:
+    with waiting.place() as taken:
+        return not taken
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "agent--1.stdout.log"
+    path.write_text("".join(f"line {number}\n" for number in range(30)))
+    return path
+
+
+def test_it_begins_at_once_and_then_gives_the_last_lines(path: Path) -> None:
+    log = FollowedLog(path, Waiting(1), lambda: False, seconds=0.1)
+    first, second = list(log)
+    log.close()
+    assert first.endswith(b"\n")
+    assert second.decode().splitlines() == [f"line {number}" for number in range(10, 30)]
+
+
+def test_it_ends_when_its_time_is_over(path: Path) -> None:
+    log = FollowedLog(path, Waiting(1), lambda: False, seconds=0.1)
+    began = time.monotonic()
+    list(log)
+    log.close()
+    assert time.monotonic() - began < 2
+
+
+def test_it_ends_when_its_client_has_left(path: Path) -> None:
+    has_left = threading.Event()
+    log = FollowedLog(path, Waiting(1), has_left.is_set, seconds=60)
+    blocks = iter(log)
+    next(blocks)
+    next(blocks)
+    has_left.set()
+    assert list(blocks) == []
+    log.close()
+
+
+def test_it_holds_a_place_until_it_is_closed(path: Path) -> None:
+    waiting = Waiting(1)
+    log = FollowedLog(path, waiting, lambda: False, seconds=0.1)
+    assert is_held(waiting)
+    list(log)
+    log.close()
+    assert not is_held(waiting)
+
+
+def test_it_gives_its_place_back_even_when_nobody_read_it(path: Path) -> None:
+    waiting = Waiting(1)
+    FollowedLog(path, waiting, lambda: False).close()
+    assert not is_held(waiting)
+
+
+def test_without_a_place_it_does_not_begin(path: Path) -> None:
+    waiting = Waiting(0)
+    with pytest.raises(TooBusyError):
+        FollowedLog(path, waiting, lambda: False)
