@@ -7,6 +7,7 @@ import logging
 import queue
 import socket
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Final
@@ -54,6 +55,8 @@ class Monitor:
         self._agents = agents
         self._crash_loops = CrashLoops()
         self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
+        self._undigested: Counter[str] = Counter()
+        self._guard = threading.Lock()
         self._ended = threading.Event()
         self._checks = ThreadPoolExecutor(_CHECKS_AT_ONCE, thread_name_prefix="health")
         self._checking: set[str] = set()
@@ -81,6 +84,8 @@ class Monitor:
         named = agent_of_program(process.program)
         if named is not None:
             is_ours = self._locks.holder(named[0]) is not None
+            with self._guard:
+                self._undigested[process.program] += 1
             self._changes.put((was, process, is_ours))
 
     def _receive(self) -> None:
@@ -110,6 +115,9 @@ class Monitor:
                     self._digest_one(was, process, is_ours=is_ours)
                 except Exception:  # noqa: BLE001 - one bad agent must not blind us for the others
                     _log.exception("cannot take in that %s is %s", process.program, process.state)
+                finally:
+                    with self._guard:
+                        self._undigested[process.program] -= 1
 
     def _digest_one(self, was: Process | None, process: Process, *, is_ours: bool) -> None:
         name, number = agent_of_program(process.program) or ("", 0)
@@ -261,6 +269,8 @@ class Monitor:
             latest = self._processes.get(view.release.program)
             if latest is None or latest.pid != view.process.pid or self._ended.is_set():
                 return  # the question was put to one process and answered by none or another
+            if self._undigested[latest.program]:
+                return  # a death is told before the recovery from it, and not over it
             reading = self._readings.record(latest, answer, checked_at=now())
             was_degraded = view.reading is not None and view.reading.answer.degraded
             if answer.healthy:

@@ -153,8 +153,9 @@ class RunningServer:
         """Find the API's process."""
         assert self.process is not None
         for child in psutil.Process(self.process.pid).children():
-            if "deployer.server" in child.cmdline():
-                return child.pid
+            with contextlib.suppress(psutil.Error):  # it may just be dying
+                if "deployer.server" in child.cmdline():
+                    return child.pid
         raise AssertionError("the API does not run")
 
     def describe(self) -> str:

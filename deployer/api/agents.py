@@ -271,6 +271,8 @@ class AgentWhy:
 def explain(view: AgentView) -> tuple[str, str]:
     """Say why an agent is not as it should be, and what to do; empty when all is well."""
     reading, process = view.reading, view.process
+    if view.agent.quarantine:
+        return view.agent.quarantine, "deploy the package again with force, or roll back"
     if view.is_alive and reading is not None and not reading.answer.healthy:
         listening = ports.listening_ports(reading.pid)
         cause = causes.explain_unhealthy(reading.answer, listening=listening, port=view.port or 0)

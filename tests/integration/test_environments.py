@@ -233,6 +233,63 @@ def test_the_lock_that_would_be_installed_again_can_be_asked_for(uv_place: Place
     assert environments.find_reusable_lock(candidates, ["alpha>1"], python) is None
 
 
+def test_what_would_be_installed_can_be_asked_for(place: Place) -> None:
+    make_wheel(place.wheels, "alpha", "1.2", requires=["beta"])
+    make_wheel(place.wheels, "beta", "2.0")
+    environments = place.environments()
+    python = environments.choose_python(None)
+    found = environments.resolve(["alpha"], python, log=place.log)
+    assert [pin.named for pin in found.pins] == [("alpha", "1.2"), ("beta", "2.0")]
+    assert not found.lock_reused
+    assert not place.venv.exists()
+    assert not place.lock.exists()
+    assert list(place.settings.tmp.iterdir()) == []
+    assert not environments.resolve([], python, log=place.log).pins
+
+
+def test_what_would_be_installed_is_what_an_earlier_lock_says(uv_place: Place) -> None:
+    make_wheel(uv_place.wheels, "alpha", "1.2")
+    uv_place.build("alpha")
+    make_wheel(uv_place.wheels, "alpha", "1.3")
+    environments = uv_place.environments()
+    python = environments.choose_python(None)
+    found = environments.resolve(["alpha"], python, log=uv_place.log, earlier_locks=[uv_place.lock])
+    assert (found.lock_reused, found.pins[0].named) == (True, ("alpha", "1.2"))
+
+
+def test_what_would_have_to_be_downloaded_is_not_cached(uv_place: Place) -> None:
+    wheel = make_wheel(uv_place.root / "made", "alpha", "1.2")
+
+    def is_cached(environments: Environments) -> bool | None:
+        python = environments.choose_python(None)
+        locks = [uv_place.lock]
+        return environments.resolve(["alpha"], python, log=uv_place.log, earlier_locks=locks).cached
+
+    with serving(make_index(uv_place.root / "www", [wheel])) as address:
+        changes = {"index_url": f"http://{address}/simple", "find_links": ()}
+        uv_place.build("alpha", **changes)
+        assert is_cached(uv_place.environments(**changes)) is True
+        # An index without metadata of its own makes uv fetch the wheel to resolve, so the
+        # resolution is an earlier one.
+        elsewhere = uv_place.environments(**changes, cache_dir=uv_place.root / "another")
+        assert is_cached(elsewhere) is False
+
+
+def test_pip_cannot_tell_what_it_would_have_to_download(tmp_path: Path) -> None:
+    place = Place(tmp_path, "pip")
+    make_wheel(place.wheels, "alpha", "1.2")
+    environments = place.environments()
+    found = environments.resolve(["alpha"], environments.choose_python(None), log=place.log)
+    assert found.cached is None
+
+
+def test_what_was_asked_for_by_path_has_a_name_and_a_version(uv_place: Place) -> None:
+    wheel = make_wheel(uv_place.root / "made", "alpha-one", "1.2")
+    environments = uv_place.environments()
+    found = environments.resolve([str(wheel)], environments.choose_python(None), log=uv_place.log)
+    assert found.pins[0].named in {("alpha-one", "1.2"), ("alpha-one", f"file://{wheel}")}
+
+
 def test_a_lock_past_its_age_is_resolved_anew(uv_place: Place) -> None:
     make_wheel(uv_place.wheels, "alpha", "1.2")
     uv_place.build("alpha")

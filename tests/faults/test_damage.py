@@ -1,0 +1,179 @@
+"""What is damaged harms nobody else: a lost database, a missing environment, a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from deployer.errors import DeployerError
+from tests.package_zips import zip_package
+from tests.servers import RunningServer, running_server, wait_until
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+MakeServer = Callable[..., RunningServer]
+AGENT = "stdlib_agent"
+
+
+def deploy_two(server: RunningServer) -> None:
+    for name in ("one", "two"):
+        server.client.deploy(zip_package(AGENT, name=name))
+
+
+def pids(server: RunningServer) -> dict[str, int | None]:
+    return {agent.name: agent.pid for agent in server.client.agents()}
+
+
+def kill_api(server: RunningServer) -> None:
+    """Kill the API, and wait until supervisord has brought it back."""
+    before = server.api_pid()
+    os.kill(before, signal.SIGKILL)
+
+    def is_another() -> bool:
+        try:
+            return server.api_pid() != before and server.is_ready()
+        except AssertionError:
+            return False
+
+    wait_until(is_another, 30, server.describe())
+
+
+def are_running(server: RunningServer, *names: str) -> bool:
+    statuses = {agent.name: agent.status for agent in server.client.agents()}
+    return all(statuses.get(name) == "running" for name in names)
+
+
+@pytest.mark.parametrize("has_copy", [True, False])
+def test_a_truncated_database_costs_no_agent(make_server: MakeServer, has_copy: bool) -> None:  # noqa: FBT001 - parametrized
+    server = make_server()
+    deploy_two(server)
+    before = pids(server)
+    ports = {agent.name: agent.port for agent in server.client.agents()}
+    if not has_copy:
+        server.state.database_copy.unlink()
+    os.kill(server.api_pid(), signal.SIGSTOP)  # or it would write into the file meanwhile
+    database = server.state.database
+    for ending in ("-wal", "-shm"):
+        database.with_name(f"{database.name}{ending}").unlink(missing_ok=True)
+    os.truncate(database, 3000)
+    kill_api(server)
+    wait_until(lambda: are_running(server, "one", "two"), 30, server.describe())
+    assert pids(server) == before
+    assert {agent.name: agent.port for agent in server.client.agents()} == ports
+    server.client.deploy(zip_package(AGENT, name="one", version="2.0.0"))
+    assert server.client.agent("one").version == "2.0.0"
+
+
+def test_a_corrupt_row_quarantines_its_agent_alone(make_server: MakeServer) -> None:
+    server = make_server()
+    deploy_two(server)
+    with sqlite3.connect(server.state.database) as connection:
+        connection.execute("UPDATE agents SET desired = 'nonsense' WHERE name = 'one'")
+    connection.close()
+    server.stop()
+    server.start()
+    wait_until(lambda: are_running(server, "two"), 30, server.describe())
+    assert server.client.agent("one").status == "quarantined"
+    assert "damaged" in str(server.request("GET", "/readyz").json())
+
+
+def test_a_missing_environment_quarantines_its_agent_alone(make_server: MakeServer) -> None:
+    server = make_server()
+    deploy_two(server)
+    server.stop()
+    shutil.rmtree(server.state.venv("one", 1))
+    server.start()
+    wait_until(lambda: are_running(server, "two"), 30, server.describe())
+    wait_until(lambda: server.client.agent("one").status == "quarantined", 30)
+    assert "Python is missing" in server.client.why("one").cause
+    assert "one: its Python is missing" in str(server.request("GET", "/readyz").json())
+    server.client.deploy(zip_package(AGENT, name="one"), force=True)
+    assert server.client.agent("one").status == "running"
+
+
+def test_a_damaged_program_config_costs_no_agent(make_server: MakeServer) -> None:
+    server = make_server()
+    deploy_two(server)
+    server.stop()
+    server.state.program_config("one--1").write_bytes(b"[program:one--1]\ncommand=%(ENV_NONE)s\n")
+    server.start()
+    wait_until(lambda: are_running(server, "one", "two"), 30, server.describe())
+
+
+def test_killing_everything_brings_back_what_was_desired(make_server: MakeServer) -> None:
+    server = make_server()
+    deploy_two(server)
+    server.client.stop("two")
+    port = server.client.agent("one").port
+    assert server.process is not None
+    api = server.api_pid()
+    os.kill(server.process.pid, signal.SIGKILL)
+    os.kill(api, signal.SIGKILL)
+    server.process.wait(10)
+    server.start()
+    wait_until(lambda: are_running(server, "one"), 30, server.describe())
+    assert server.client.agent("one").port == port
+    assert server.client.agent("two").status == "stopped"
+
+
+def fill_up(filler: Path) -> None:
+    """Write until there is no room for a byte more."""
+    with filler.open("ab", buffering=0) as file:
+        for size in (64 * 1024, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"\0" * size)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 48 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(mount)], check=False
+    )
+    if done.returncode != 0:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+def test_a_full_disk_refuses_new_releases_and_keeps_the_old(
+    small_disk: Path, installer_cache: Path
+) -> None:
+    limits = {"free_bytes": "4MB"}
+    with running_server(
+        small_disk / "s", cache_dir=installer_cache / "small", limits=limits
+    ) as server:
+        server.client.deploy(zip_package(AGENT))
+        before = pids(server)
+        package = server.client.upload(zip_package(AGENT, version="2.0.0"))
+        filler = small_disk / "filler"
+        with filler.open("wb") as file:
+            free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+            file.write(b"\0" * (free - 2 * 1024 * 1024))
+        answer = server.request("POST", "/v1/deployments?wait=60", json={"package": package.md5})
+        assert answer.status_code == 507
+        assert "bytes left" in answer.json()["cause"]
+        assert pids(server) == before
+        fill_up(filler)
+        with pytest.raises((DeployerError, requests.RequestException)):
+            server.client.deploy(zip_package(AGENT, version="3.0.0"))
+        assert requests.get(f"{server.client.agent(AGENT).url}/health", timeout=5).ok
+        filler.unlink()
+        server.client.deploy(zip_package(AGENT, version="4.0.0"))
+        assert server.client.agent(AGENT).version == "4.0.0"
