@@ -14,6 +14,9 @@ from tests.package_zips import zip_package
 from tests.servers import RunningServer, wait_until
 
 
+QUICK = {"start_seconds = 20": "start_seconds = 2"}
+
+
 def call(server: RunningServer, name: str) -> dict[str, object]:
     url = server.client.agent(name).url
     assert url is not None
@@ -52,7 +55,9 @@ def test_a_broken_new_version_is_replaced_by_the_old_one(
     with pytest.raises(DeployerError) as raised:
         server.client.deploy(
             zip_package(
-                broken, name="stdlib_agent", extra_files={"broken.txt": "makes other bytes"}
+                broken,
+                name="stdlib_agent",
+                replace=QUICK if broken == "answers_500" else {},
             )
         )
     agent = server.client.agent("stdlib_agent")
