@@ -40,9 +40,13 @@ def find_damage(database: Path) -> str:
     try:
         with contextlib.closing(sqlite3.connect(database, timeout=_CHECK_SECONDS)) as connection:
             (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
         return str(error)
-    return "" if answer == "ok" else str(answer)
+    if answer != "ok":
+        return str(answer)
+    # A file cut within its first page is an empty database to SQLite, and sound.
+    return "" if tables else "it holds nothing"
 
 
 def restore(database: Path, copy: Path) -> str:

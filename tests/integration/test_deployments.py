@@ -13,7 +13,6 @@ from deployer.errors import DeployerError
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, wait_until
 
-
 QUICK = {"start_seconds = 20": "start_seconds = 2"}
 
 

@@ -213,13 +213,14 @@ def test_releases_of_an_installed_package_are_found_while_current(store: Store) 
     assert found.status is ReleaseStatus.INSTALLING
 
 
-def test_a_truncated_database_is_restored_from_its_copy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [0, 100, 3000, 5000])
+def test_a_truncated_database_is_restored_from_its_copy(tmp_path: Path, size: int) -> None:
     path, copy = tmp_path / "state.db", tmp_path / "state.db.copy"
     store = Store(path)
     store.agents.add("greeter")
     store.keep_copy(copy)
     store.close()
-    path.write_bytes(path.read_bytes()[:5000])
+    path.write_bytes(path.read_bytes()[:size])
     assert find_damage(path)
     assert "restored" in restore(path, copy)
     again = Store(path)
