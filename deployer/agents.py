@@ -195,7 +195,9 @@ class Agents:
         """
         self._store.agents.get(name)
         with self._locks.hold(name, f"remove {name}", timeout_seconds=_LOCK_SECONDS):
-            self._store.agents.set_desired(name, Desired.STOPPED)
+            if keep_data:
+                self._files.keep_data(name)
+            self._store.agents.set_desired(name, Desired.REMOVED)
             for release in self._store.releases.of_agent(name):
                 self._runs.discard(release)
             self._files.delete_agent(name, keep_data=keep_data)

@@ -151,10 +151,11 @@ class Package:
 
 
 class Desired(StrEnum):
-    """What somebody last asked for, by deploying, starting or stopping."""
+    """What somebody last asked for, by deploying, starting, stopping or removing."""
 
     RUNNING = "running"
     STOPPED = "stopped"
+    REMOVED = "removed"  # for as long as that takes; a new server process goes on with it
 
 
 @dataclass(frozen=True, slots=True)

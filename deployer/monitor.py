@@ -206,7 +206,7 @@ class Monitor:
 
     def _write_stop(self, agent: Agent, release: Release) -> None:
         """Take an operator's stop for what it is: an intent, not a fault to be mended."""
-        if agent.desired is Desired.STOPPED or not self._supervisord.snapshot().is_running:
+        if agent.desired is not Desired.RUNNING or not self._supervisord.snapshot().is_running:
             return
         self._store.agents.set_desired(agent.name, Desired.STOPPED)
         self._store.agents.set_last_error(agent.name, "")

@@ -86,7 +86,8 @@ class Reconciler:
         self._seen = faults
 
     def _fault_of(self, view: AgentView) -> _Fault | None:
-        if view.release is None or view.agent.quarantine:
+        is_going = view.agent.desired is Desired.REMOVED  # and somebody is about to finish that
+        if view.release is None or view.agent.quarantine or is_going:
             return None
         if view.agent.desired is Desired.STOPPED:
             return _Fault.UP if view.is_alive else None

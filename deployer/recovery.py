@@ -45,6 +45,9 @@ class Recovery:
         for deployment in self._store.deployments.unfinished():
             if deployment.status is DeploymentStatus.RUNNING:
                 self._deployments.abandon(deployment)
+        for agent in self._store.agents.all():
+            if agent.desired is Desired.REMOVED:
+                self._agents.remove(agent.name)
         self._remove_stray_programs()
         self._remove_stray_directories()
         self._free_ports_of_the_dead()

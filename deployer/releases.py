@@ -155,8 +155,8 @@ class ReleaseFiles:
         """
         directory = self._state.agent(agent)
         kept = self._kept(agent)
-        if keep_data and self._state.agent_data(agent).exists():
-            kept.touch()
+        if keep_data:
+            self.keep_data(agent)
         if not kept.exists():
             delete_tree(directory)
         else:
@@ -166,6 +166,11 @@ class ReleaseFiles:
         for log in self._state.logs.glob(f"{agent}--*"):
             if log.name.removeprefix(f"{agent}--").split(".")[0].isdecimal():
                 log.unlink(missing_ok=True)
+
+    def keep_data(self, agent: str) -> None:
+        """Mark an agent's data to stay when the agent goes."""
+        if self._state.agent_data(agent).exists():
+            self._kept(agent).touch()
 
     def claim_data(self, agent: str) -> None:
         """Let a live agent own data that was kept from before: it goes with the agent again."""
