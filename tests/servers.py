@@ -20,6 +20,8 @@ import requests
 from deployer.client import Client
 from deployer.leftovers import find_leftovers
 from deployer.state_dir import StateDir
+from deployer.supervisord import connect
+from deployer.supervisord_confs import SERVICE, read_credentials
 
 AGENT_PORTS = 20
 _START_SECONDS = 30
@@ -157,6 +159,12 @@ class RunningServer:
                 if "deployer.server" in child.cmdline():
                     return child.pid
         raise AssertionError("the API does not run")
+
+    def start_api(self) -> None:
+        """Have supervisord start the API now, if it is down: its own pace would slow tests down."""
+        credentials = read_credentials(self.state)
+        url = f"unix://{self.state.supervisor_socket}"
+        connect(url, credentials.username, credentials.password).start(SERVICE)
 
     def describe(self) -> str:
         """Give what it printed and logged, for a failed assertion."""

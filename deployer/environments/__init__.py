@@ -256,7 +256,7 @@ class Environments:
             requirements=lines,
             python=python.version,
             abi=python.abi,
-            indexes=(*self._sources.extra_indexes, self._sources.index),
+            indexes=(*self._sources.extra_indexes, self._sources.index or "default"),
             find_links=self._sources.find_links,
             exclude_newer=self._sources.exclude_newer,
         )

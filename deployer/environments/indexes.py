@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
-
-DEFAULT_INDEX: Final = "https://pypi.org/simple"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +15,7 @@ class Sources:
     which every user of the machine can read, agents too; and because locks and logs name them.
 
     Attributes:
-        index: Asked last.
+        index: Asked last; None: the installer's own default, PyPI.
         extra_indexes: Asked first, in this order. With uv the first that knows a name decides,
             so that nobody can take a private name over on a public index; pip has no such rule.
         find_links: Directories or addresses with wheels.
@@ -27,7 +24,7 @@ class Sources:
             has one login there, the first that is named.
     """
 
-    index: str = DEFAULT_INDEX
+    index: str | None = None
     extra_indexes: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
     exclude_newer: str | None = None
@@ -41,16 +38,16 @@ def read_sources(
     exclude_newer: str | None = None,
 ) -> Sources:
     """Take the settings' addresses apart from the logins in them."""
-    index, extra = index_url or DEFAULT_INDEX, tuple(extra_index_urls)
+    extra = tuple(extra_index_urls)
     logins: dict[str, str] = {}
-    for url in (*extra, index, *find_links):
+    for url in (*extra, *filter(None, [index_url]), *find_links):
         parts = urlsplit(url)
         if parts.username is not None and parts.hostname is not None:
             user, password = (unquote(word or "") for word in (parts.username, parts.password))
             line = f"machine {parts.hostname} login {_quoted(user)} password {_quoted(password)}\n"
             logins.setdefault(parts.hostname, line)
     return Sources(
-        index=_without_login(index),
+        index=None if index_url is None else _without_login(index_url),
         extra_indexes=tuple(_without_login(url) for url in extra),
         find_links=tuple(_without_login(link) for link in find_links),
         exclude_newer=exclude_newer,

@@ -131,7 +131,9 @@ class Uv:
     def _source_words(self) -> list[str]:
         """Say where from; resolving and installing under different words could differ."""
         sources = self.sources
-        words = ["--no-build", "--index-strategy", "first-index", "--default-index", sources.index]
+        words = ["--no-build", "--index-strategy", "first-index"]
+        if sources.index is not None:
+            words += ["--default-index", sources.index]
         for index in sources.extra_indexes:
             words += ["--index", index]
         for link in sources.find_links:
@@ -219,7 +221,8 @@ class Pip:
 
     def _source_words(self) -> list[str]:
         words = ["--only-binary", ":all:", "--progress-bar", "off"]
-        words += ["--index-url", self.sources.index]
+        if self.sources.index is not None:
+            words += ["--index-url", self.sources.index]
         for index in self.sources.extra_indexes:
             words += ["--extra-index-url", index]
         for link in self.sources.find_links:

@@ -19,8 +19,6 @@ import requests
 
 from deployer.errors import DeployerError
 from deployer.faults import VARIABLE
-from deployer.supervisord import connect
-from deployer.supervisord_confs import SERVICE, read_credentials
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server, wait_until
 
@@ -130,10 +128,7 @@ def act_and_die(server: RunningServer, scenario: Scenario, number: int) -> None:
         fault_file(server).unlink()
         return
     api.wait(20)
-    # A deliberate start: else the pace at which the API is restarted would make this test slow.
-    credentials = read_credentials(server.state)
-    url = f"unix://{server.state.supervisor_socket}"
-    connect(url, credentials.username, credentials.password).start(SERVICE)
+    server.start_api()
     actor.join(60)
     assert not actor.is_alive()
     wait_until(server.is_ready, 30, server.describe())

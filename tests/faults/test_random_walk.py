@@ -114,6 +114,7 @@ class Walk(RuleBasedStateMachine):
         api = psutil.Process(self.server.api_pid())
         api.kill()
         api.wait(10)
+        self.server.start_api()
         wait_until(self.server.is_ready, 30)
 
     @invariant()
@@ -135,7 +136,7 @@ class Walk(RuleBasedStateMachine):
 
 
 Walk.TestCase.settings = settings(
-    max_examples=6,
+    max_examples=5,
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),

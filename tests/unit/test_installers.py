@@ -22,7 +22,7 @@ def test_logins_are_taken_out_of_addresses() -> None:
 
 def test_addresses_without_logins_stay_as_they_are() -> None:
     sources = read_sources(None, ["https://example.org/simple/"], ["/srv/wheels"])
-    assert sources.index == "https://pypi.org/simple"
+    assert sources.index is None
     assert sources.extra_indexes == ("https://example.org/simple/",)
     assert sources.find_links == ("/srv/wheels",)
     assert sources.netrc == ""
@@ -49,11 +49,13 @@ def test_an_installer_gets_the_ca_bundle_and_proxies_and_nothing_else_of_ours() 
 
 
 def test_uv_resolves_and_installs_under_the_same_words() -> None:
-    sources = read_sources(None, ["https://a.example/s"], ["/srv/wheels"], "2026-01-01")
+    sources = read_sources(
+        "https://b.example/s", ["https://a.example/s"], ["/srv/wheels"], "2026-01-01"
+    )
     uv = Uv(Path("/uv"), Path("/cache"), sources)
     words = [
         *("--no-build", "--index-strategy", "first-index"),
-        *("--default-index", "https://pypi.org/simple", "--index", "https://a.example/s"),
+        *("--default-index", "https://b.example/s", "--index", "https://a.example/s"),
         *("--find-links", "/srv/wheels", "--exclude-newer", "2026-01-01"),
     ]
     for command in (
