@@ -178,3 +178,40 @@ def test_a_deployment_can_be_canceled_until_it_is_activated(server: RunningServe
     agent = server.client.agent(AGENT)
     assert (agent.release, agent.status) == (1, "running")
     assert not server.state.release(AGENT, 2).exists()
+
+
+WRITES_WHILE_IT_LOADS = """
+import threading, time
+def tell():
+    for part in range(40):
+        print("loaded part", part, flush=True)
+        time.sleep(0.1)
+threading.Thread(target=tell, daemon=True).start()
+import runpy; runpy.run_path("main.py", run_name="__main__")
+"""
+
+
+def slow_package(first: str) -> bytes:
+    """Make a package that takes three seconds to start and is given one."""
+    return zip_package(
+        "slow_start",
+        extra_files={"first.py": first},
+        replace={
+            "[agent]": '[agent]\nentrypoint = "first.py"',
+            "start_seconds = 20": "start_seconds = 1",
+            'START_SECONDS = "2"': 'START_SECONDS = "3"',
+        },
+    )
+
+
+def test_the_deadline_of_a_start_moves_on_while_it_writes_into_its_log(
+    server: RunningServer,
+) -> None:
+    server.client.deploy(slow_package(WRITES_WHILE_IT_LOADS))
+    assert server.client.agent("slow_start").status == "running"
+
+
+def test_the_deadline_of_a_start_that_is_silent_stays(server: RunningServer) -> None:
+    silent = 'import runpy; runpy.run_path("main.py", run_name="__main__")'
+    with pytest.raises(DeployerError, match="not healthy"):
+        server.client.deploy(slow_package(silent))
