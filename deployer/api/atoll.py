@@ -17,7 +17,8 @@ from deployer import __version__
 from deployer.api import inputs
 from deployer.api.agents import explain
 from deployer.api.answers import Rendering, write, write_json
-from deployer.api.atoll_documents import (
+from deployer.api.deployments import error_of, wait_for
+from deployer.api.documents.atoll import (
     NamedAgent,
     WireAgent,
     WireAgents,
@@ -31,7 +32,6 @@ from deployer.api.atoll_documents import (
     WireStatus,
     WireStopped,
 )
-from deployer.api.deployments import error_of, wait_for
 from deployer.api.operations import operation
 from deployer.api.packages import UPLOAD_TYPES, PackageReceiver
 from deployer.api.services import Services

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from deployer.api.documents import Document
+from deployer.api.documents.shapes import Document
 
 
 class WireHealth(Document):

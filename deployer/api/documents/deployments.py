@@ -1,0 +1,118 @@
+"""How a deployment is written, with its steps."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from deployer import model
+from deployer.api.documents.agents import Connection, connection
+from deployer.api.documents.shapes import Document, Md5, Sha256
+from deployer.model import DeploymentStatus, Outcome, Strategy
+from deployer.statuses import AgentView
+
+
+class Step(Document):
+    """A named part of a deployment."""
+
+    name: str
+    outcome: Outcome
+    started_at: datetime
+    ended_at: datetime | None
+    duration_seconds: float | None
+    message: str
+
+
+class Failure(Document):
+    """Why a deployment failed."""
+
+    code: str
+    detail: str
+    cause: str
+    hint: str
+    evidence: list[str]
+
+
+class Deployment(Document):
+    """One attempt to put a release live."""
+
+    id: str
+    agent: str
+    package: Md5
+    sha256: Sha256
+    release: int | None
+    is_rollback: bool
+    strategy: Strategy
+    start: bool
+    force: bool
+    status: DeploymentStatus
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration_seconds: float | None
+    steps: list[Step]
+    failure: Failure | None
+    connection: Connection | None
+    agent_url: str
+
+
+class DeploymentList(Document):
+    """Deployments, the newest first."""
+
+    deployments: list[Deployment]
+    count: int
+    next: str | None
+
+
+def deployment(noun: model.Deployment, view: AgentView | None, host: str) -> Deployment:
+    """Write a deployment.
+
+    Args:
+        noun: What is written.
+        view: The agent, if it is there; its connection info is shown once the deployment is over.
+        host: By which the client knows this machine.
+    """
+    is_live = noun.status is DeploymentStatus.SUCCEEDED and view is not None
+    return Deployment(
+        id=noun.id,
+        agent=noun.agent,
+        package=noun.md5,
+        sha256=noun.sha256,
+        release=noun.release,
+        is_rollback=noun.is_rollback,
+        strategy=noun.strategy,
+        start=noun.start,
+        force=noun.force,
+        status=noun.status,
+        created_at=noun.created_at,
+        started_at=noun.started_at,
+        ended_at=noun.ended_at,
+        duration_seconds=_seconds(noun.started_at, noun.ended_at),
+        steps=[
+            Step(
+                name=each.name,
+                outcome=each.outcome,
+                started_at=each.started_at,
+                ended_at=each.ended_at,
+                duration_seconds=_seconds(each.started_at, each.ended_at),
+                message=each.message,
+            )
+            for each in noun.steps
+        ],
+        failure=None
+        if noun.failure is None
+        else Failure(
+            code=noun.failure.code,
+            detail=noun.failure.detail,
+            cause=noun.failure.cause,
+            hint=noun.failure.hint,
+            evidence=list(noun.failure.evidence),
+        ),
+        connection=connection(view, host) if is_live and view is not None else None,
+        agent_url=f"/v1/agents/{noun.agent}",
+    )
+
+
+def _seconds(begin: datetime | None, end: datetime | None) -> float | None:
+    if begin is None or end is None:
+        return None
+    return round((end - begin).total_seconds(), 3)

@@ -1,0 +1,55 @@
+"""How a release is written."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from deployer import model
+from deployer.api.documents.shapes import Document, Md5, Sha256
+from deployer.model import ReleaseStatus
+
+
+class Release(Document):
+    """A numbered release of an agent."""
+
+    number: int
+    status: ReleaseStatus
+    current: bool
+    previous: bool
+    version: str
+    checksum: Md5
+    sha256: Sha256
+    python: str
+    created_at: datetime
+    rollback_ready: Literal[True] | str
+
+
+class ReleaseList(Document):
+    """Releases of one agent, the newest first."""
+
+    releases: list[Release]
+    count: int
+    next: str | None
+
+
+def release(noun: model.Release, owner: model.Agent, breach: str) -> Release:
+    """Write a release.
+
+    Args:
+        noun: What is written.
+        owner: Its agent.
+        breach: Why it cannot be gone back to; empty when it can.
+    """
+    return Release(
+        number=noun.number,
+        status=noun.status,
+        current=noun.number == owner.current,
+        previous=noun.number == owner.previous,
+        version=noun.version,
+        checksum=noun.md5,
+        sha256=noun.sha256,
+        python=noun.python,
+        created_at=noun.created_at,
+        rollback_ready=breach or True,
+    )
