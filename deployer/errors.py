@@ -193,6 +193,37 @@ class ChecksumConflictError(DeployerError):
     kind = Kind.CONFLICT
 
 
+# Who vouches for a package ------------------------------------------------------------------------
+
+
+class SignatureMissingError(DeployerError):
+    """The package is not signed, and the settings require that it is."""
+
+    code = "signature-missing"
+    kind = Kind.FORBIDDEN
+
+
+class SignatureInvalidError(DeployerError):
+    """The signature cannot be read, does not fit the package, or is no trusted key's."""
+
+    code = "signature-invalid"
+    kind = Kind.FORBIDDEN
+
+
+class NoTrustedKeysError(DeployerError):
+    """A signature was sent to a server whose settings name no key to verify it with."""
+
+    code = "no-trusted-keys"
+    kind = Kind.CONFLICT
+
+
+class SigningKeyError(DeployerError):
+    """A secret key cannot be read, or its password is wrong."""
+
+    code = "signing-key-invalid"
+    kind = Kind.INVALID
+
+
 # Environments ------------------------------------------------------------------------------------
 
 
