@@ -125,6 +125,26 @@ class Agents:
                 self._bring_up(release)
             return self.view(name)
 
+    def leave_port(self, name: str) -> None:
+        """Bring an agent up on another port if it is down and somebody else listens on its own.
+
+        Else supervisord would start it on that port again until it gave up.
+
+        Raises:
+            AgentUnknownError: There is none of this name.
+            NotInstalledError: It has no release yet.
+            StartError: It did not come up there either.
+            NoFreePortError: There is no other port.
+        """
+        with self._locks.hold(name, f"move {name}", timeout_seconds=_LOCK_SECONDS):
+            release, agent = self._release(name), self._store.agents.get(name)
+            is_wanted = agent.desired is Desired.RUNNING and not self._runs.is_up(release)
+            if is_wanted and agent.port is not None and self._runs.is_lost(agent.port):
+                self._store.events.add(
+                    "agent.moving", name, f"{name} leaves port {agent.port}: it is not free"
+                )
+                self._bring_up(release)
+
     def stop(self, name: str) -> AgentView:
         """Stop an agent within its stop time; one that is stopped stays as it is.
 

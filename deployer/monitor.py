@@ -170,6 +170,16 @@ class Monitor:
         self._store.agents.set_last_error(agent.name, sentence)
         if process.state is State.FATAL:
             self._write_end(agent, process)
+        if cause.code == "address-in-use" and self._runs.restart_policy(release).enabled:
+            self._checks.submit(self._move, agent.name)
+
+    def _move(self, name: str) -> None:
+        try:
+            self._agents.leave_port(name)
+        except DeployerError as error:
+            _log.warning("cannot move %s to another port: %s", name, error.detail)
+        except Exception:  # noqa: BLE001 - nobody reads this thread's result
+            _log.exception("cannot move %s to another port", name)
 
     def _write_run(self, release: Release, process: Process) -> None:
         """Note a process that nobody here asked for: the restart policy did, or an operator."""

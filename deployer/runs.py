@@ -235,6 +235,10 @@ class Runs:
         """Ask a release once whether it serves."""
         return health.check(self._settings.bind_address, port, self.health_check(release))
 
+    def is_lost(self, port: int) -> bool:
+        """Tell whether an agent that is down could not listen on a port of its own again."""
+        return not ports.can_bind(port, host=self._settings.bind_address)
+
     def explain_death(self, release: Release, port: int, lines: list[str]) -> Cause:
         """Say why a release's process died, out of the last lines that it wrote."""
         process = self._processes.get(release.program)

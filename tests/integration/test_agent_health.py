@@ -79,7 +79,7 @@ def test_a_hung_agent_is_restarted_and_serves_again(server: RunningServer) -> No
             name="moody",
             replace={
                 '[health]\npath = "/health"\nstart_seconds = 20\n': HEALTH.format(
-                    interval=0.3, timeout=0.3, failures=2
+                    interval=0.3, timeout=1, failures=2
                 )
             },
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import psutil
 import pytest
 import requests
 
+from deployer.client import Agent
 from tests.package_zips import zip_package
 from tests.refusals import send, unharmed
 from tests.servers import RunningServer, wait_until
@@ -184,6 +187,36 @@ def test_a_port_stolen_between_lease_and_bind_is_noticed_and_the_next_one_tried(
     assert ("health_check", "failed") in steps or ("start", "failed") in steps
     failed = next(step for step in deployment.steps if step.outcome == "failed")
     assert f"port {lease.port} is held by pid " in failed.message
+
+
+@pytest.mark.parametrize("thief", [listener, stranger], ids=["silent", "answering"])
+def test_an_agent_whose_port_is_stolen_while_it_is_restarted_moves_at_once(
+    server: RunningServer, thief: Callable[[int], contextlib.AbstractContextManager[object]]
+) -> None:
+    go = server.state.agent_data("reef") / "go"
+    deploying = threading.Thread(target=lambda: server.client.deploy(late_listener()))
+    deploying.start()
+    wait_until(go.parent.is_dir)
+    go.touch()
+    deploying.join(30)
+    agent = server.client.agent("reef")
+    assert agent.port is not None
+    assert agent.pid is not None
+    go.unlink()
+    os.kill(agent.pid, signal.SIGKILL)
+    wait_until(lambda: server.client.agent("reef").pid not in {None, agent.pid})
+    with thief(agent.port):
+        go.touch()
+        moved = wait_until(lambda: _running_elsewhere(server, agent.port))
+        assert requests.get(f"{moved.url}/health", timeout=5).ok
+    kinds = [event.kind for event in server.client.events(agent="reef")]
+    assert "agent.moving" in kinds
+    assert "agent.reconciled" not in kinds, "it waited for its turn among the failed"
+
+
+def _running_elsewhere(server: RunningServer, port: int | None) -> Agent | None:
+    agent = server.client.agent("reef")
+    return agent if agent.status == "running" and agent.port != port else None
 
 
 def test_no_port_left_is_503_and_leaves_nothing(make_server: Callable[..., RunningServer]) -> None:
