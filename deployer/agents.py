@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from deployer.errors import (
@@ -10,13 +11,16 @@ from deployer.errors import (
     ReleaseDamagedError,
     StartError,
 )
-from deployer.model import Desired, Release, ReleaseStatus
+from deployer.model import Agent, Desired, PortLease, Release, ReleaseStatus
 from deployer.parts import Parts
 from deployer.runs import Runs
 from deployer.statuses import AgentView
 from deployer.store import now
 
 _LOCK_SECONDS = 120.0
+
+_Rows = tuple[tuple[Agent, ...], Mapping[str, Release], Mapping[str, PortLease]]
+"""All agents, the current release of each, and the port lease of each program."""
 
 
 class Agents:
@@ -32,6 +36,7 @@ class Agents:
         self._readings = parts.readings
         self._retries = parts.retries
         self._last_look: tuple[tuple[int, ...], tuple[AgentView, ...]] = (), ()
+        self._last_rows: tuple[int, _Rows] = -1, ((), {}, {})
 
     def view(self, name: str) -> AgentView:
         """Tell everything that is known of one agent now.
@@ -73,10 +78,9 @@ class Agents:
         return views
 
     def _look_at_all(self) -> tuple[AgentView, ...]:
-        releases = self._store.releases.current()
-        leases = {lease.program: lease for lease in self._store.leases.all()}
+        agents, releases, leases = self._rows()
         views = []
-        for agent in self._store.agents.all():
+        for agent in agents:
             release = releases.get(agent.name)
             program = "" if release is None else release.program
             process = self._processes.get(program)
@@ -91,6 +95,19 @@ class Agents:
                 )
             )
         return tuple(views)
+
+    def _rows(self) -> _Rows:
+        """Read what the store knows; answers to health checks, many a second, change none of it."""
+        generation = self._store.generation
+        seen, rows = self._last_rows
+        if generation != seen:
+            rows = (
+                tuple(self._store.agents.all()),
+                self._store.releases.current(),
+                {lease.program: lease for lease in self._store.leases.all()},
+            )
+            self._last_rows = generation, rows
+        return rows
 
     def start(self, name: str) -> AgentView:
         """Start an agent and wait until it serves; one that serves stays as it is.

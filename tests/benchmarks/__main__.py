@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.benchmarks import deploys, rates
+from tests.benchmarks import deploys, idle, rates
 from tests.benchmarks.figures import Figure, document, table
 
 
@@ -29,9 +29,10 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench BENCH_ARGS=...", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--only", choices=("deploys", "rates"), help="leave the others out")
+    parser.add_argument("--only", choices=("deploys", "rates", "idle"), help="leave the others out")
     parser.add_argument("--rounds", type=int, default=5, help="of each pair [5]")
     parser.add_argument("--agents", type=int, default=50, help="that run under load [50]")
+    parser.add_argument("--watched", type=int, default=200, help="agents that idle [200]")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load [3]")
     return parser.parse_args()
 
@@ -46,6 +47,9 @@ def _measure(root: Path, options: argparse.Namespace) -> Iterator[Figure]:
             rounds=options.rounds,
             seconds=options.seconds,
         )
+    if options.only in {None, "idle"}:
+        root = _made(root / "i")
+        yield from idle.measure(root, agents=options.watched, rounds=options.rounds)
 
 
 def _made(path: Path) -> Path:
