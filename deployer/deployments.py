@@ -53,6 +53,7 @@ class Deployments:
         self._settings = parts.settings
         self._store = parts.store
         self._files = parts.files
+        self._trust = parts.trust
         self._environments = environments
         self._runs = runs
 
@@ -191,11 +192,13 @@ class Deployments:
         if deployment.is_rollback and deployment.release is not None:
             release = self._store.releases.get(deployment.agent, deployment.release)
             with journal.step("verify") as note:
+                self._trust.require_vouched(release.agent, release.version, release.sha256)
                 self._require_intact(release)
                 note.message = f"release {release.number} is as it was installed"
             return release
         package = self._store.packages.get(deployment.sha256)
         with journal.step("validate") as note:
+            self._trust.require_vouched(package.agent, package.version, package.sha256)
             requirements = requirements_of(package, self._settings)
             wanted = read_manifest(package.manifest).dependencies.python
             python = self._environments.choose_python(wanted)

@@ -14,6 +14,7 @@ from deployer.settings import Settings
 from deployer.state_dir import StateDir
 from deployer.store import Store
 from deployer.supervisord import Supervisord
+from deployer.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Parts:
         programs: Program configs and launch policies.
         supervisord: The one that runs the agents.
         processes: What it last said.
+        trust: Which packages may be deployed.
         readings: What agents last answered.
         locks: Who is at work on which agent.
         retries: When agents that failed are tried again.
@@ -40,6 +42,7 @@ class Parts:
     programs: Programs
     supervisord: Supervisord
     processes: ProcessTable
+    trust: Trust
     readings: Readings = field(default_factory=Readings)
     locks: AgentLocks = field(default_factory=AgentLocks)
     retries: Retries = field(default_factory=Retries)

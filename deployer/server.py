@@ -44,6 +44,7 @@ from deployer.store import Store, now
 from deployer.store.copies import restore
 from deployer.supervisord import Supervisord, connect
 from deployer.supervisord_confs import Credentials, read_credentials
+from deployer.trust import Trust
 from deployer.worker import Worker
 
 _log: Final = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Server:
             ),
             supervisord=supervisord,
             processes=ProcessTable(supervisord.states),
+            trust=Trust(settings.trust, self._state.packages),
         )
         runs = Runs(parts)
         environments = Environments(_installer_settings(settings))

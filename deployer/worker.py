@@ -41,6 +41,7 @@ class Worker:
         """Begin with nothing to do."""
         self._store = parts.store
         self._locks = parts.locks
+        self._trust = parts.trust
         self._deployments = deployments
         self._agents = agents
         self._guard = threading.Lock()
@@ -58,7 +59,12 @@ class Worker:
         Returns:
             When this very package is current already, the agent as it will be once it is started,
             or as it is if it serves or is not to be started; else a queued deployment.
+
+        Raises:
+            SignatureMissingError: It must be signed, and is not.
+            SignatureInvalidError: It must be signed by a trusted key, and is by another.
         """
+        self._require_vouched(request)
         release = self._store.releases.current_of_package(request.package.sha256)
         if release is None or request.force:
             return self.submit(request)
@@ -67,7 +73,13 @@ class Worker:
         return self.act(lambda: self._agents.view(release.agent))
 
     def submit(self, request: Request) -> Deployment:
-        """Queue a deployment, or join the one that waits or runs for the very same."""
+        """Queue a deployment, or join the one that waits or runs for the very same.
+
+        Raises:
+            SignatureMissingError: The package must be signed, and is not.
+            SignatureInvalidError: It must be signed by a trusted key, and is by another.
+        """
+        self._require_vouched(request)
         deployment = self._store.deployments.submit(request)
         self._drain_soon(deployment.agent)
         return deployment
@@ -84,6 +96,8 @@ class Worker:
             ReleaseUnknownError: There is no such release.
             ReleaseInUseError: It is the current one.
             BadRequestError: There is none to go back to.
+            SignatureMissingError: Its package must be signed, and is not.
+            SignatureInvalidError: It must be signed by a trusted key, and is by another.
         """
         row = self._store.agents.get(agent)
         number = row.previous if to is None else to
@@ -157,6 +171,11 @@ class Worker:
                 cause=f"no such strategy: {name[:40]}",
             )
         return Strategy(name)
+
+    def _require_vouched(self, request: Request) -> None:
+        """Refuse at once what the deployment itself would refuse, before it is queued."""
+        package = request.package
+        self._trust.require_vouched(package.agent, package.version, package.sha256)
 
     def _again(self, release: Release) -> Request:
         package = self._store.packages.get(release.sha256)

@@ -87,7 +87,11 @@ class Deployments:
         )
         page = rows[:limit]
         host = called_host(req, self._services)
-        items = [documents.deployment(each, None, host) for each in page]
+        trust = self._services.parts.trust
+        items = [
+            documents.deployment(each, None, host, trust.voucher(each.agent, each.sha256))
+            for each in page
+        ]
         more = page[-1].id if len(rows) > limit else None
         write(resp, documents.DeploymentList(deployments=items, count=len(items), next=more))
 
@@ -268,4 +272,5 @@ def _document(
     # Its first deployment may have failed, or it was removed since.
     with contextlib.suppress(AgentUnknownError):
         view = services.agents.view(deployment.agent)
-    return documents.deployment(deployment, view, called_host(req, services))
+    voucher = services.parts.trust.voucher(deployment.agent, deployment.sha256)
+    return documents.deployment(deployment, view, called_host(req, services), voucher)

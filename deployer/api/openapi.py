@@ -16,7 +16,10 @@ from pydantic.json_schema import models_json_schema
 from deployer import __version__
 from deployer.api.documents import Problem
 from deployer.api.operations import Content, Operation, operation
+from deployer.api.packages import FORM
 from deployer.api.routes import Route
+from deployer.api.signatures import FIELD as SIGNATURE_FIELD
+from deployer.api.signatures import HEADER as SIGNATURE_HEADER
 from deployer.model import AGENT_NAME
 
 Document = Mapping[str, Any]
@@ -39,6 +42,7 @@ _FORM: Final = {
     "properties": {
         "file": {"type": "string", "contentMediaType": "application/zip"},
         "force": {"type": "string"},
+        SIGNATURE_FIELD: {"type": "string", "description": "The package's .minisig file"},
     },
     "required": ["file"],
 }
@@ -140,6 +144,9 @@ def _parameters(route: Route, described: Operation) -> Iterator[Document]:
     if "wait" in described.query:
         text = "`wait=N`, in place of the query's"
         yield {"name": "Prefer", "in": "header", "description": text, "schema": _TEXT}
+    if FORM in _kinds(described.body):
+        text = "The .minisig file in base64, where the body is the ZIP itself"
+        yield {"name": SIGNATURE_HEADER, "in": "header", "description": text, "schema": _TEXT}
 
 
 def _responses(described: Operation) -> Document:

@@ -15,6 +15,7 @@ from deployer.api import documents, inputs
 from deployer.api.answers import write
 from deployer.api.operations import operation
 from deployer.api.services import Services
+from deployer.api.signatures import sent_signature
 from deployer.errors import (
     PackageTooLargeError,
     Problem,
@@ -23,6 +24,7 @@ from deployer.errors import (
 )
 from deployer.model import Package
 from deployer.store import now
+from deployer.trust import missing
 
 ZIP_TYPES: Final = ("application/zip", "application/x-zip-compressed", "application/octet-stream")
 FORM: Final = "multipart/form-data"
@@ -54,7 +56,8 @@ def uploaded_file(req: falcon.Request) -> Iterator[tuple[BinaryIO, dict[str, str
     files = 0
     for part in cast("MultipartForm", req.get_media()):
         if part.name != "file":
-            fields[part.name or ""] = part.get_text() or ""
+            # Not as text only: a signature is a file to those who send it.
+            fields[part.name or ""] = part.get_data().decode("utf-8", "replace")
             continue
         files += 1
         if files == 1:
@@ -77,6 +80,7 @@ class PackageReceiver:
         self._state = services.parts.state
         self._store = services.parts.store
         self._files = services.parts.files
+        self._trust = services.parts.trust
 
     def receive(self, req: falcon.Request) -> tuple[Package, bool, dict[str, str]]:
         """Take the ZIP of a request in.
@@ -88,6 +92,8 @@ class PackageReceiver:
             PackageTooLargeError: It is larger than the settings allow.
             PackageInvalidError: It, its manifest or its requirements break a rule.
             ChecksumConflictError: Other bytes of the same MD5 are known.
+            SignatureInvalidError: The signature that came with it is not one to trust.
+            SignatureMissingError: None came with it, and one is required.
         """
         limit = self._settings.limits.upload_bytes
         # A form's own lines come on top; its part is counted exactly while it is copied.
@@ -101,19 +107,36 @@ class PackageReceiver:
             with uploaded_file(req) as (stream, fields):
                 received = packages.receive(stream, self._state.tmp, max_bytes=limit)
                 undo.callback(received.path.unlink, missing_ok=True)
-            package, is_new = self._keep(received)
+            package, is_new = self._take(received, sent_signature(req, fields))
         return package, is_new, fields
 
-    def _keep(self, received: packages.Received) -> tuple[Package, bool]:
+    def _take(self, received: packages.Received, sent: bytes | None) -> tuple[Package, bool]:
         known = self._store.packages.find(received.sha256)
-        if known is not None and self._files.archive(received.sha256).exists():
-            return known, False
+        # Before anything looks into the ZIP: where signatures are required, what nobody vouches
+        # for is not even parsed.
+        signature = None if sent is None else self._trust.verify(received.path, sent)
+        if signature is None and self._trust.is_required:
+            if known is None:
+                raise missing("this package")
+            self._trust.require_vouched(known.agent, known.version, known.sha256)
+        is_kept = known is not None and self._files.archive(received.sha256).exists()
+        package = known if known is not None and is_kept else self._inspect(received)
+        if signature is not None:
+            self._trust.require_fit(signature, package.agent, package.version)
+        is_new = not is_kept and self._keep(received, package)
+        if signature is not None and sent is not None:
+            self._trust.keep(package.sha256, sent)
+        return package, is_new
+
+    def _inspect(self, received: packages.Received) -> Package:
         inspected = packages.inspect(
             received.path,
             self._settings.limits,
             has_runtime=bool(self._settings.runtime_requirements),
         )
-        package = packages.package_of(received, inspected, received_at=now())
+        return packages.package_of(received, inspected, received_at=now())
+
+    def _keep(self, received: packages.Received, package: Package) -> bool:
         with self._store.transaction():
             is_new = self._store.packages.add(package)
             # Inside: a row without its file would be believed, a file without its row is swept.
@@ -124,14 +147,15 @@ class PackageReceiver:
                     f" version {package.version or 'unknown'}, {package.size_bytes} bytes"
                 )
                 self._store.events.add("package.received", package.agent, sentence)
-        return package, is_new
+        return is_new
 
 
 class Packages:
     """All packages, at ``/v1/packages``."""
 
-    def __init__(self, receiver: PackageReceiver) -> None:
+    def __init__(self, services: Services, receiver: PackageReceiver) -> None:
         """Take packages in through receiver."""
+        self._trust = services.parts.trust
         self._receiver = receiver
 
     @operation(
@@ -151,7 +175,8 @@ class Packages:
         package, is_new, _ = self._receiver.receive(req)
         resp.status = HTTPStatus.CREATED if is_new else HTTPStatus.OK
         resp.location = f"/v1/packages/{package.md5}"
-        write(resp, documents.package(package))
+        voucher = self._trust.voucher(package.agent, package.sha256)
+        write(resp, documents.package(package, voucher))
 
 
 class OnePackage:
@@ -160,6 +185,7 @@ class OnePackage:
     def __init__(self, services: Services) -> None:
         """Look packages up through services."""
         self._store = services.parts.store
+        self._trust = services.parts.trust
 
     @operation(
         "Tell whether a package is known",
@@ -168,4 +194,6 @@ class OnePackage:
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response, checksum: str) -> None:
         """Answer 200 with the package, or 404: upload it; HEAD asks the same without the body."""
-        write(resp, documents.package(self._store.packages.get(checksum.lower())))
+        package = self._store.packages.get(checksum.lower())
+        voucher = self._trust.voucher(package.agent, package.sha256)
+        write(resp, documents.package(package, voucher))

@@ -33,6 +33,7 @@ class Releases:
         """Read through services."""
         self._store = services.parts.store
         self._files = services.parts.files
+        self._trust = services.parts.trust
 
     @operation(
         "List an agent's releases",
@@ -43,7 +44,12 @@ class Releases:
         """List them, the newest first."""
         owner = self._store.agents.get(agent)
         items = [
-            documents.release(each, owner, self._files.find_breach(each))
+            documents.release(
+                each,
+                owner,
+                self._files.find_breach(each),
+                self._trust.voucher(each.agent, each.sha256),
+            )
             for each in self._store.releases.of_agent(agent)
         ]
         write(resp, documents.ReleaseList(releases=items, count=len(items), next=None))
@@ -57,6 +63,7 @@ class OneRelease:
         self._services = services
         self._store = services.parts.store
         self._files = services.parts.files
+        self._trust = services.parts.trust
 
     @operation(
         "Show a release", {HTTPStatus.OK: documents.Release}, problems=(HTTPStatus.NOT_FOUND,)
@@ -65,7 +72,8 @@ class OneRelease:
         """Show one."""
         owner = self._store.agents.get(agent)
         found = self._store.releases.get(agent, number)
-        write(resp, documents.release(found, owner, self._files.find_breach(found)))
+        voucher = self._trust.voucher(found.agent, found.sha256)
+        write(resp, documents.release(found, owner, self._files.find_breach(found), voucher))
 
     @operation(
         "Delete a release",

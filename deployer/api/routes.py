@@ -20,6 +20,7 @@ from deployer.api.deployments import DeploymentCancel, Deployments, OneDeploymen
 from deployer.api.plans import AgentPlan
 from deployer.api.releases import OneRelease, Releases, Rollback
 from deployer.api.services import Services
+from deployer.api.signatures import PackageSignature
 from deployer.statuses import AgentView
 
 
@@ -61,8 +62,9 @@ def route_table(services: Services) -> tuple[Route, ...]:
         Route("/v1/server", machine.Server(services), "server"),
         Route("/v1/ports", machine.Ports(services), "server"),
         Route("/v1/events", machine.Events(services), "server"),
-        Route("/v1/packages", packages.Packages(receiver), "packages"),
+        Route("/v1/packages", packages.Packages(services, receiver), "packages"),
         Route("/v1/packages/{checksum}", packages.OnePackage(services), "packages"),
+        Route("/v1/packages/{checksum}/signature", PackageSignature(services), "packages"),
         Route("/v1/deployments", Deployments(services, receiver), "deployments"),
         Route("/v1/deployments/{deployment_id}", OneDeployment(services), "deployments"),
         Route("/v1/deployments/{deployment_id}/cancel", DeploymentCancel(services), "deployments"),

@@ -36,7 +36,8 @@ def push(
 ) -> None:
     """Deploy a package: a ZIP, or a directory that is packed into one.
 
-    Nothing is uploaded that the server has already, and nothing is deployed that runs already.
+    Nothing is uploaded that the server has already, and nothing is deployed that runs already. A
+    signature that lies beside the ZIP as PACKAGE.minisig is sent along.
     Ctrl-C ends the watching; what the server has begun it goes on with.
     """
     with StepLines(terminal) as on_progress:

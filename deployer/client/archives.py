@@ -37,12 +37,14 @@ class Archive:
         size_bytes: How many they are.
         md5: Lower-case hex: the protocol's name for the package.
         sha256: Lower-case hex: the name to use when two packages share their MD5.
+        signature: What lies beside the ZIP as its .minisig file; None when nothing does.
     """
 
     source: Path | bytes
     size_bytes: int
     md5: str
     sha256: str
+    signature: bytes | None = None
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -80,7 +82,8 @@ def open_archive(package: Path | str | bytes) -> Archive:
     """Find out size and checksums of a package.
 
     Args:
-        package: A ZIP file, a directory to be packed in memory, or a ZIP's bytes.
+        package: A ZIP file, a directory to be packed in memory, or a ZIP's bytes. A file's
+            signature is read from beside it.
 
     Raises:
         PackageInvalidError: There is no such file, or the directory cannot be packed.
@@ -90,8 +93,8 @@ def open_archive(package: Path | str | bytes) -> Archive:
     if isinstance(source, Path) and source.is_dir():
         source = pack(source)
     if isinstance(source, bytes):
-        sums = hashlib.md5(source, usedforsecurity=False), hashlib.sha256(source)
-        return Archive(source, len(source), *(each.hexdigest() for each in sums))
+        md5, sha256 = hashlib.md5(source, usedforsecurity=False), hashlib.sha256(source)
+        return Archive(source, len(source), md5.hexdigest(), sha256.hexdigest())
     md5, sha256, size_bytes = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
     try:
         with source.open("rb") as file:
@@ -99,11 +102,19 @@ def open_archive(package: Path | str | bytes) -> Archive:
                 md5.update(chunk)
                 sha256.update(chunk)
                 size_bytes += len(chunk)
+        signature = _signature_of(source)
     except OSError as error:
         raise PackageInvalidError(
             f"cannot read {source}: {error.strerror}", cause=error.strerror or ""
         ) from error
-    return Archive(source, size_bytes, md5.hexdigest(), sha256.hexdigest())
+    return Archive(source, size_bytes, md5.hexdigest(), sha256.hexdigest(), signature)
+
+
+def _signature_of(package: Path) -> bytes | None:
+    try:
+        return package.with_name(f"{package.name}.minisig").read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def pack(directory: Path) -> bytes:

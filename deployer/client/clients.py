@@ -136,6 +136,17 @@ class Client:
         """
         return deploys.upload(self._session, open_archive(package), on_progress)
 
+    def add_signature(self, package: Path | str) -> Package:
+        """Send the signature that lies beside a ZIP, for a package that the server has already.
+
+        Raises:
+            SignatureMissingError: There is none.
+            SignatureInvalidError: The server does not trust it.
+            NoTrustedKeysError: The server trusts nobody's.
+            PackageUnknownError: The server does not have the package.
+        """
+        return deploys.add_signature(self._session, open_archive(package))
+
     def deploy(
         self,
         package: Path | str | bytes,

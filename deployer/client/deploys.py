@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -12,8 +14,10 @@ from deployer.client.problems import deployment_of, error_from_deployment
 from deployer.errors import (
     ChecksumConflictError,
     DeployerError,
+    NoTrustedKeysError,
     PackageUnknownError,
     ServerUnreachableError,
+    SignatureMissingError,
     TooBusyError,
     WaitTimeoutError,
 )
@@ -58,12 +62,51 @@ def upload(
     try:
         with archive.open() as file:
             body = Upload(file, archive.size_bytes, tell_percent)
-            reply = session.call("POST", "/v1/packages", body=body)
+            reply = session.call("POST", "/v1/packages", body=body, headers=_headers(archive))
     except DeployerError as error:
         clock.tell("failed", error.cause or error.detail)
         raise
     clock.tell("done", f"{archive.size_bytes} bytes")
     return Package.read({"md5": archive.md5, "sha256": archive.sha256} | dict(reply.document))
+
+
+def _headers(archive: Archive) -> dict[str, str]:
+    headers = {"Content-Type": "application/zip"}
+    if archive.signature is not None:
+        headers["X-Package-Signature"] = base64.b64encode(archive.signature).decode()
+    return headers
+
+
+def add_signature(session: Session, archive: Archive) -> Package:
+    """Send a package's signature alone.
+
+    Raises:
+        SignatureMissingError: It has none.
+    """
+    if archive.signature is None:
+        raise SignatureMissingError(
+            "cannot send a signature: no .minisig file lies beside the package",
+            cause="no signature beside the package",
+            hint="make one with `atoll-deployer sign PACKAGE.zip --key FILE`",
+        )
+    path = f"/v1/packages/{archive.sha256}/signature"
+    headers = {"Content-Type": "text/plain"}
+    reply = session.call("PUT", path, body=archive.signature, headers=headers)
+    return Package.read(reply.document)
+
+
+def _vouch(session: Session, archive: Archive, on_progress: Callable[[Step], None] | None) -> None:
+    """Send a package's signature, and the package with it when the server does not have that.
+
+    A server that trusts no keys has no use for it.
+    """
+    if archive.signature is None:
+        return
+    try:
+        with contextlib.suppress(NoTrustedKeysError):
+            add_signature(session, archive)
+    except PackageUnknownError:
+        upload(session, archive, on_progress)
 
 
 def deploy(
@@ -123,6 +166,7 @@ def name_package(
             upload(session, archive, on_progress)
         return session.call("POST", path, media=media, hold_seconds=hold_seconds)
 
+    _vouch(session, archive, on_progress)
     try:
         return ask(archive.md5)
     except ChecksumConflictError:

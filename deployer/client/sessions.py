@@ -93,6 +93,7 @@ class Session:
         params: Mapping[str, Any] | None = None,
         media: Any = None,
         body: Any = None,
+        headers: Mapping[str, str] | None = None,
         hold_seconds: float = 0,
     ) -> Reply:
         """Send one request and read its answer.
@@ -105,7 +106,8 @@ class Session:
             path: Below the server's address, beginning with a slash, quoted.
             params: Of the query; None values are left out.
             media: An object to send as JSON.
-            body: A ZIP to send: bytes, or an object with ``read`` and ``__len__``.
+            body: Bytes to send, or an object with ``read`` and ``__len__``.
+            headers: To send beside the session's own.
             hold_seconds: How long the server was asked to hold the request.
 
         Raises:
@@ -115,7 +117,7 @@ class Session:
         attempts = len(_RETRY_AFTER_SECONDS) if method in _RETRIED_METHODS else 0
         for pause_seconds in _RETRY_AFTER_SECONDS[:attempts]:
             try:
-                response = self._send(method, path, params, media, body, hold_seconds)
+                response = self._send(method, path, params, media, body, headers, hold_seconds)
             except ServerUnreachableError as error:
                 if isinstance(error.__cause__, requests.Timeout):
                     raise  # it is there, and slow: asking again would only add to that
@@ -123,7 +125,7 @@ class Session:
                 if response.status_code not in _GATEWAY_STATUSES or _is_problem(response):
                     return self._reply(response)
             time.sleep(pause_seconds)
-        return self._reply(self._send(method, path, params, media, body, hold_seconds))
+        return self._reply(self._send(method, path, params, media, body, headers, hold_seconds))
 
     @contextmanager
     def stream(
@@ -162,6 +164,7 @@ class Session:
         params: Mapping[str, Any] | None,
         media: Any,
         body: Any,
+        headers: Mapping[str, str] | None,
         hold_seconds: float,
     ) -> requests.Response:
         url = self.url + path
@@ -172,7 +175,7 @@ class Session:
                 params=params,
                 json=media,
                 data=body,
-                headers=None if body is None else {"Content-Type": "application/zip"},
+                headers=headers,
                 # While a body is sent, it is the first of the two that watches over the socket.
                 timeout=(
                     CONNECT_SECONDS if body is None else self.timeout_seconds,

@@ -28,7 +28,9 @@ from deployer.errors import SettingsInvalidError
 from deployer.model import HealthCheck, RestartPolicy
 from deployer.quantities import Bytes, Count, Flag, Number, PortNumber, Seconds, Whole
 from deployer.settings.addresses import AbsolutePath, Address, Url, absolute, is_loopback, plain
+from deployer.settings.sections import Section
 from deployer.settings.sources import Key, Sources
+from deployer.settings.trust import TrustSettings
 
 SECRETS: Final = ("password",)
 """Keys whose values never enter a message."""
@@ -42,12 +44,6 @@ def default_state_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/atoll-deployer")
     return Path("~/.atoll-deployer").expanduser().resolve()
-
-
-class Section(BaseModel):
-    """A part of the settings: frozen, and strict about its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class PythonSettings(Section):
@@ -186,6 +182,7 @@ class Settings(Section):
         defaults: For manifests that say nothing.
         isolation: How well agents must be kept apart.
         supervisor: A foreign supervisord.
+        trust: Whose packages are taken.
         agents: ATOLL's list of agents; read for `port_preferences`, never as state.
         events_kept: Lines of the timeline before the oldest go.
         events_days: How old a line of the timeline may become.
@@ -213,6 +210,7 @@ class Settings(Section):
     defaults: DefaultSettings = DefaultSettings()
     isolation: IsolationSettings = IsolationSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
+    trust: TrustSettings = TrustSettings()
     agents: tuple[PortPreference, ...] = ()
     events_kept: Count = 10_000
     events_days: Annotated[Whole, Field(ge=1, le=36_500)] = 90

@@ -9,6 +9,7 @@ import pytest
 
 from deployer.errors import SettingsInvalidError
 from deployer.settings import Settings, load_settings
+from deployer.signing_keys import SigningKey
 
 Writer = Callable[..., Path]
 
@@ -263,3 +264,54 @@ def test_a_password_never_enters_a_message(written: Writer) -> None:
 
     assert problems(config) == [f"{config}: supervisor.password: must be text, not a whole number"]
     assert "hunter2" not in repr(load_settings(None, {}, {"supervisor.password": "hunter2"}))
+
+
+# Whose packages are trusted ---------------------------------------------------------------------
+
+
+def test_a_trusted_key_is_a_line_or_a_file_and_may_be_for_some_agents(
+    written: Writer, tmp_path: Path
+) -> None:
+    first, second = SigningKey.generate().public, SigningKey.generate().public
+    file = tmp_path / "second.pub"
+    file.write_text(f"untrusted comment: minisign public key\n{second.line}\n")
+    entries = f'["{first.line}", {{"key": "{file}", "agents": ["billing-*"]}}]'
+    settings = load_settings(written(f'{{"trust": {{"keys": {entries}}}}}'), {}, {})
+    file.unlink()
+
+    assert [each.public for each in settings.trust.keys] == [first, second]
+    assert [each.agents for each in settings.trust.keys] == [("*",), ("billing-*",)]
+    assert Settings.model_validate_json(settings.to_json()) == settings
+
+
+def test_trusted_keys_are_taken_from_a_variable() -> None:
+    lines = [SigningKey.generate().public.line for _ in range(2)]
+    environ = {"ATOLL_DEPLOYER_TRUST_KEYS": ",".join(lines), "ATOLL_DEPLOYER_TRUST_REQUIRE": "true"}
+    settings = load_settings(None, environ, {})
+
+    assert [each.key for each in settings.trust.keys] == lines
+    assert settings.trust.require
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ('"RWnonsense"', "must be a public key of minisign"),
+        ('"keys/ops.pub"', "or the absolute path of a file that holds one"),
+        ('"/nowhere/ops.pub"', "cannot be read from '/nowhere/ops.pub': No such file"),
+        ('"/dev/null"', "must be a public key of minisign"),
+        ('{"agents": ["a"]}', "is missing"),
+    ],
+)
+def test_what_is_no_trusted_key_is_told(written: Writer, entry: str, complaint: str) -> None:
+    found = problems(written(f'{{"trust": {{"keys": [{entry}]}}}}'))
+
+    assert len(found) == 1
+    assert "trust.keys[0].key" in found[0]
+    assert complaint in found[0]
+
+
+def test_signatures_are_not_required_of_nobody(written: Writer) -> None:
+    found = problems(written('{"trust": {"require": true}}'))
+
+    assert "trust.require: must be false while trust.keys is empty" in found[0]

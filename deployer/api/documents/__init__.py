@@ -39,6 +39,7 @@ from deployer.api.documents.plans import (
 )
 from deployer.api.documents.releases import Release, ReleaseList, release
 from deployer.api.documents.shapes import Document, Md5, Problem, ProblemItem, Sha256
+from deployer.api.documents.signatures import Signature
 
 __all__ = [
     "Agent",
@@ -73,6 +74,7 @@ __all__ = [
     "ReleaseList",
     "Server",
     "Sha256",
+    "Signature",
     "Step",
     "Why",
     "agent",

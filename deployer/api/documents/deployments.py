@@ -7,8 +7,10 @@ from datetime import datetime
 from deployer import model
 from deployer.api.documents.agents import Connection, connection
 from deployer.api.documents.shapes import Document, Md5, Sha256
+from deployer.api.documents.signatures import Signature, signature
 from deployer.model import DeploymentStatus, Outcome, Strategy
 from deployer.statuses import AgentView
+from deployer.trust import Voucher
 
 
 class Step(Document):
@@ -39,6 +41,7 @@ class Deployment(Document):
     agent: str
     package: Md5
     sha256: Sha256
+    signature: Signature | None
     release: int | None
     is_rollback: bool
     strategy: Strategy
@@ -63,13 +66,16 @@ class DeploymentList(Document):
     next: str | None
 
 
-def deployment(noun: model.Deployment, view: AgentView | None, host: str) -> Deployment:
+def deployment(
+    noun: model.Deployment, view: AgentView | None, host: str, voucher: Voucher | None
+) -> Deployment:
     """Write a deployment.
 
     Args:
         noun: What is written.
         view: The agent, if it is there; its connection info is shown once the deployment is over.
         host: By which the client knows this machine.
+        voucher: The signature of its package, if there is one.
     """
     is_live = noun.status is DeploymentStatus.SUCCEEDED and view is not None
     return Deployment(
@@ -77,6 +83,7 @@ def deployment(noun: model.Deployment, view: AgentView | None, host: str) -> Dep
         agent=noun.agent,
         package=noun.md5,
         sha256=noun.sha256,
+        signature=signature(voucher),
         release=noun.release,
         is_rollback=noun.is_rollback,
         strategy=noun.strategy,

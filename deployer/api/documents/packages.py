@@ -6,6 +6,8 @@ from datetime import datetime
 
 from deployer import model
 from deployer.api.documents.shapes import Document, Md5, Sha256
+from deployer.api.documents.signatures import Signature, signature
+from deployer.trust import Voucher
 
 
 class Package(Document):
@@ -17,10 +19,11 @@ class Package(Document):
     agent: str
     version: str
     received_at: datetime
+    signature: Signature | None
 
 
-def package(noun: model.Package) -> Package:
-    """Write a package."""
+def package(noun: model.Package, voucher: Voucher | None) -> Package:
+    """Write a package, with its signature if it has one."""
     return Package(
         md5=noun.md5,
         sha256=noun.sha256,
@@ -28,4 +31,5 @@ def package(noun: model.Package) -> Package:
         agent=noun.agent,
         version=noun.version,
         received_at=noun.received_at,
+        signature=signature(voucher),
     )

@@ -7,7 +7,9 @@ from typing import Literal
 
 from deployer import model
 from deployer.api.documents.shapes import Document, Md5, Sha256
+from deployer.api.documents.signatures import Signature, signature
 from deployer.model import ReleaseStatus
+from deployer.trust import Voucher
 
 
 class Release(Document):
@@ -23,6 +25,7 @@ class Release(Document):
     python: str
     created_at: datetime
     rollback_ready: Literal[True] | str
+    signature: Signature | None
 
 
 class ReleaseList(Document):
@@ -33,13 +36,16 @@ class ReleaseList(Document):
     next: str | None
 
 
-def release(noun: model.Release, owner: model.Agent, breach: str) -> Release:
+def release(
+    noun: model.Release, owner: model.Agent, breach: str, voucher: Voucher | None
+) -> Release:
     """Write a release.
 
     Args:
         noun: What is written.
         owner: Its agent.
         breach: Why it cannot be gone back to; empty when it can.
+        voucher: The signature of its package, if there is one.
     """
     return Release(
         number=noun.number,
@@ -52,4 +58,5 @@ def release(noun: model.Release, owner: model.Agent, breach: str) -> Release:
         python=noun.python,
         created_at=noun.created_at,
         rollback_ready=breach or True,
+        signature=signature(voucher),
     )
