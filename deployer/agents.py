@@ -272,6 +272,7 @@ class Agents:
         self._store.events.add(
             "agent.started", name, f"{name} serves on port {run.port}, pid {run.pid}"
         )
+        self._runs.compile(release)
 
     def _require_whole(self, release: Release) -> None:
         """Put an agent whose release is damaged into quarantine, and let out one that is not."""

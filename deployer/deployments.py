@@ -153,6 +153,8 @@ class Deployments:
             note.message = message
         with journal.step("retire") as note:
             note.message = self._retire(agent.name)
+        if is_wanted_up:
+            self._runs.compile(release)
 
     def _take_over(
         self, deployment: Deployment, release: Release, serving: Release | None, journal: Journal

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from deployer.agent_locks import AgentLocks
+from deployer.environments.compilations import Compilations
 from deployer.processes import ProcessTable
 from deployer.programs import Programs
 from deployer.readings import Readings
@@ -33,6 +34,7 @@ class Parts:
         readings: What agents last answered.
         locks: Who is at work on which agent.
         retries: When agents that failed are tried again.
+        compilations: Bytecode of environments, made in the background.
     """
 
     settings: Settings
@@ -46,3 +48,4 @@ class Parts:
     readings: Readings = field(default_factory=Readings)
     locks: AgentLocks = field(default_factory=AgentLocks)
     retries: Retries = field(default_factory=Retries)
+    compilations: Compilations = field(default_factory=Compilations)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from deployer.environments.builds import Build, Built, site_packages
+from deployer.environments.builds import Build, Built
 from deployer.environments.indexes import read_sources
 from deployer.environments.installers import Installer, Pip, Uv, find_pip, find_uv
 from deployer.environments.interpreters import (
@@ -312,47 +311,6 @@ class Environments:
             (scratch / ".netrc").write_text(self._sources.netrc, encoding="utf-8")
             (scratch / ".netrc").chmod(0o600)  # Python's netrc refuses what others can read
             yield scratch
-
-
-def compile_bytecode_command(venv: Path, python: Interpreter) -> list[str]:
-    """Compile all that is installed, at idle priority, without running anything of it.
-
-    The base interpreter does it with ``-I -S``: the environment's own would obey ``.pth`` files.
-    """
-    nice = shutil.which("nice")
-    idle = [nice, "-n", "19"] if nice else []
-    sites = [str(site) for site in site_packages(venv)]
-    return [*idle, str(python.path), "-I", "-S", "-m", "compileall", "-q", *sites]
-
-
-def compile_bytecode(
-    venv: Path,
-    python: Interpreter,
-    timeout_seconds: float,
-    canceled: Callable[[], bool] = lambda: False,
-) -> bool:
-    """Compile what is installed once the agent serves: it cannot write its environment itself.
-
-    Returns:
-        Whether every file compiled in time; those that did count all the same.
-
-    Raises:
-        NoSpaceError: The disk is full.
-        DeploymentCanceledError: canceled said so.
-    """
-    try:
-        run(
-            compile_bytecode_command(venv, python),
-            doing="compile the dependencies",
-            cwd=Path("/"),
-            variables={"PATH": os.environ.get("PATH", os.defpath)},
-            log=Path(os.devnull),
-            timeout_seconds=timeout_seconds,
-            canceled=canceled,
-        )
-    except (InstallError, ResolutionError):
-        return False
-    return True
 
 
 def _own_lock(path: Path, *, is_needed: bool) -> Lock | None:

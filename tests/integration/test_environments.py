@@ -23,8 +23,8 @@ from deployer.environments import (
     Built,
     Environments,
     InstallerSettings,
-    compile_bytecode,
 )
+from deployer.environments.compilations import Compilations, compile_bytecode
 from deployer.environments.installers import find_pip
 from deployer.environments.interpreters import Interpreter
 from deployer.environments.runs import run
@@ -36,6 +36,7 @@ from deployer.errors import (
     NoSpaceError,
     ResolutionError,
 )
+from tests.servers import wait_until
 from tests.wheels import make_index, make_sdist, make_wheel, sha256_of
 
 INSTALLERS = ("uv", "pip")
@@ -543,7 +544,7 @@ def test_bytecode_is_compiled_without_running_what_is_installed(uv_place: Place)
     built = uv_place.build_in(environments, "alpha")
     site = next(uv_place.venv.glob("lib/*/site-packages"))
     (site / "evil.pth").write_text(f"import pathlib; pathlib.Path({str(ran)!r}).touch()\n")
-    assert compile_bytecode(uv_place.venv, built.interpreter, timeout_seconds=30)
+    assert compile_bytecode((site,), built.interpreter.path, timeout_seconds=30)
     assert list((site / "__pycache__").glob("alpha.*.pyc"))
     assert not ran.exists()
 
@@ -552,8 +553,34 @@ def test_a_file_that_does_not_compile_keeps_no_other_from_it(uv_place: Place) ->
     make_wheel(uv_place.wheels, "alpha", "1.2")
     make_wheel(uv_place.wheels, "broken", content="def (:\n")
     built = uv_place.build("alpha", "broken")
-    assert not compile_bytecode(uv_place.venv, built.interpreter, timeout_seconds=30)
-    assert list(uv_place.venv.glob("lib/*/site-packages/__pycache__/alpha.*.pyc"))
+    site = next(uv_place.venv.glob("lib/*/site-packages"))
+    assert not compile_bytecode((site,), built.interpreter.path, timeout_seconds=30)
+    assert list((site / "__pycache__").glob("alpha.*.pyc"))
+
+
+def test_an_environment_is_compiled_once_and_not_after_its_end(uv_place: Place) -> None:
+    make_wheel(uv_place.wheels, "alpha", "1.2")
+    built = uv_place.build("alpha")
+    site = next(uv_place.venv.glob("lib/*/site-packages"))
+    compilations, code = Compilations(), uv_place.root / "code"
+    code.mkdir()
+    for number in range(4000):
+        (code / f"part{number}.py").write_text("a = 1\n" * 50)
+    compilations.begin(uv_place.venv, built.interpreter.path, code)
+    wait_until(lambda: list(code.glob("__pycache__/*")))
+    compilations.end(uv_place.venv)
+    shutil.rmtree(code / "__pycache__")
+    assert not (uv_place.venv / ".bytecode").exists()
+    for path in list(code.iterdir())[10:]:
+        path.unlink()
+    assert not (code / "__pycache__").exists(), "it went on after its end"
+    compilations.begin(uv_place.venv, built.interpreter.path, code)
+    wait_until((uv_place.venv / ".bytecode").exists)
+    assert len(list((code / "__pycache__").iterdir())) == 10
+    assert list((site / "__pycache__").glob("alpha.*.pyc"))
+    shutil.rmtree(code / "__pycache__")
+    compilations.begin(uv_place.venv, built.interpreter.path, code)
+    assert not (code / "__pycache__").exists()
 
 
 def shell(text: str, tmp_path: Path, **how: object) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.contracts import Api, Contract, problem
 from tests.package_zips import zip_package
-from tests.servers import RunningServer
+from tests.servers import RunningServer, wait_until
 
 NAME = "returnable"
 PATH = f"/v1/agents/{NAME}"
@@ -94,3 +94,23 @@ def test_a_damaged_release_says_so_and_is_not_gone_back_to(
     assert [after[key] for key in ("pid", "port", "release", "status")] == [
         before[key] for key in ("pid", "port", "release", "status")
     ]
+
+
+def test_a_release_that_serves_is_compiled_and_is_still_what_was_installed(
+    server: RunningServer,
+) -> None:
+    server.client.deploy(zip_package("stdlib_agent"))
+    code = server.state.code("stdlib_agent", 1)
+    wait_until(lambda: list(code.glob("__pycache__/main.*.pyc")))
+    wait_until((server.state.venv("stdlib_agent", 1) / ".bytecode").exists)
+    server.client.deploy(zip_package("stdlib_agent", version="2.0.0"))
+    (first,) = [each for each in server.client.releases("stdlib_agent") if each.number == 1]
+    assert first.rollback_ready is True
+
+
+def test_an_agent_that_is_being_compiled_can_be_removed(server: RunningServer) -> None:
+    many = {f"part{number}.py": "a = 1\n" * 50 for number in range(2000)}
+    server.client.deploy(zip_package("stdlib_agent", extra_files=many))
+    wait_until(lambda: list(server.state.code("stdlib_agent", 1).glob("__pycache__/part*")))
+    server.client.remove("stdlib_agent")
+    assert not server.state.agent("stdlib_agent").exists()
