@@ -21,6 +21,51 @@ _VARIABLE_NAME: Final = re.compile(r"[^=\0]+")
 
 
 @dataclass(frozen=True, slots=True)
+class Cover:
+    """A directory that becomes empty and private, on a file system in memory.
+
+    Attributes:
+        path: The directory; absolute, without symlinks.
+        mode: Of what is there instead.
+        size_bytes: How much that takes at most.
+    """
+
+    path: Path
+    mode: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What a process can reach; `deployer.sandboxes` makes it so. The default limits nothing.
+
+    Attributes:
+        uid: User and group that it becomes; None: it stays the server's.
+        has_namespaces: It has mounts and System V IPC of its own; covers and exposed need that.
+        covers: None lies below another one.
+        exposed: What stays of what is covered, writable as far as its modes allow.
+        exposed_read_only: The same, but nobody can write there. Comes after exposed, so that a part
+            of that can be made so.
+        hides_processes: It sees only processes of its own user in /proc.
+        has_landlock: Everything is refused but what the following name, and the leased port.
+        readable: Files, or directories with all below them.
+        writable: The same.
+        unlisted: Writable directories in which it cannot see names.
+    """
+
+    uid: int | None = None
+    has_namespaces: bool = False
+    covers: tuple[Cover, ...] = ()
+    exposed: tuple[Path, ...] = ()
+    exposed_read_only: tuple[Path, ...] = ()
+    hides_processes: bool = False
+    has_landlock: bool = False
+    readable: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
+    unlisted: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchPolicy:
     """Everything that the launcher needs to start one program.
 
@@ -36,6 +81,7 @@ class LaunchPolicy:
         stop_seconds: Between SIGTERM and SIGKILL at a stop; rounded up to whole seconds.
         inherits_from: The numeric host whose listening socket supervisord hands over as descriptor
             3; empty: the program binds one itself. Like the port it stands in the command.
+        sandbox: What it can reach.
     """
 
     program: str
@@ -48,6 +94,7 @@ class LaunchPolicy:
     open_files: int = 4096
     stop_seconds: float = 10.0
     inherits_from: str = ""
+    sandbox: Sandbox = Sandbox()
 
 
 def policy_bytes(policy: LaunchPolicy) -> bytes:
@@ -97,6 +144,30 @@ def _fields(policy: LaunchPolicy) -> Iterator[tuple[str, str]]:
                 f"cannot start {policy.program}: {name!r} cannot be the name of a variable"
             )
         yield "variable", f"{name}={value}"
+    yield from _sandbox_fields(policy.sandbox)
+
+
+def _sandbox_fields(sandbox: Sandbox) -> Iterator[tuple[str, str]]:
+    if sandbox.uid is not None:
+        yield "user", str(sandbox.uid)
+    for key, is_wanted in (
+        ("namespaces", sandbox.has_namespaces),
+        ("hide_processes", sandbox.hides_processes),
+        ("landlock", sandbox.has_landlock),
+    ):
+        if is_wanted:
+            yield key, ""
+    for cover in sandbox.covers:
+        yield "cover", f"{cover.mode:o} {cover.size_bytes} {cover.path}"
+    for key, paths in (
+        ("exposed", sandbox.exposed),
+        ("exposed_read_only", sandbox.exposed_read_only),
+        ("readable", sandbox.readable),
+        ("writable", sandbox.writable),
+        ("unlisted", sandbox.unlisted),
+    ):
+        for path in paths:
+            yield key, str(path)
 
 
 def _escape(text: str) -> str:

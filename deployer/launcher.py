@@ -11,11 +11,20 @@ used. The one line on standard error says which.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import select
 import sys
+
+# The package without its __init__, which would read the metadata of all that is installed: every
+# start would wait for it.
+if __name__ == "__main__":
+    _package = type(sys)("deployer")
+    _package.__path__ = [os.path.dirname(__file__)]  # noqa: PTH120 - pathlib costs too much
+    sys.modules["deployer"] = _package
+
+from deployer.kernel import SandboxError, call
+from deployer.sandboxes import Sandbox, change_user, restrict, take_namespaces
 
 _HEADER = b"atoll-launch-policy 1"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -48,6 +57,7 @@ class Policy:
         self.variables: dict[bytes, bytes] = {}
         self.umask = 0o077
         self.open_files = 4096
+        self.sandbox = Sandbox()
 
 
 def main(arguments: list[str]) -> None:
@@ -62,13 +72,36 @@ def main(arguments: list[str]) -> None:
         sockets = inherited_sockets() if inherits else {}  # before a file takes the descriptor
         parent = os.getppid()
         policy = read_policy(_read_file(path))
-        limit_resources(policy)
-        enter_directory(policy)
-        die_with_parent(parent)
+        confine(policy, port, parent)
         become_agent(policy, port, sockets)
     except LaunchError as error:
         sys.stderr.write(f"launcher: {error}\n")
         sys.exit(error.exit_code)
+
+
+def confine(policy: Policy, port: bytes, parent: int) -> None:
+    """Apply everything of a policy but its last step, which is to become the agent.
+
+    The order matters: limits and mounts need the privileges that a change of user gives up; that
+    change makes the kernel forget to kill with the parent; Landlock forbids mounts.
+
+    Args:
+        policy: What to apply.
+        port: The leased port.
+        parent: The pid of supervisord, as it was before anything else.
+
+    Raises:
+        LaunchError: A step failed. Nothing is left out: this process must not become an agent.
+    """
+    limit_resources(policy)
+    try:
+        take_namespaces(policy.sandbox)
+        change_user(policy.sandbox)
+        enter_directory(policy)
+        die_with_parent(parent)
+        restrict(policy.sandbox, int(port))
+    except SandboxError as error:
+        raise LaunchError(str(error)) from error
 
 
 def read_policy(data: bytes) -> Policy:
@@ -112,7 +145,7 @@ def limit_resources(policy: Policy) -> None:
 
 
 def enter_directory(policy: Policy) -> None:
-    """Set umask and working directory."""
+    """Set umask and working directory; after the mounts, for a directory keeps its own alive."""
     os.umask(policy.umask)
     try:
         os.chdir(policy.directory)
@@ -123,14 +156,13 @@ def enter_directory(policy: Policy) -> None:
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when supervisord dies.
 
-    Any later change of the user id undoes it, so it comes last. supervisord may have died before:
-    then the parent is another one by now, or nobody holds the far end of standard input any more.
+    A later change of the user id would undo it. supervisord may have died before: then the parent
+    is another one by now, or nobody holds the far end of standard input any more.
     """
     if sys.platform != "linux":
         return
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0):
-        reason = os.strerror(ctypes.get_errno())
-        raise LaunchError(f"cannot tie the agent's life to supervisord's: {reason}")
+    act = "tie the agent's life to supervisord's"
+    call("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0, act=act)
     stdin = select.poll()
     stdin.register(0, 0)  # a hang-up is reported unasked
     if os.getppid() != parent or any(event & select.POLLHUP for _, event in stdin.poll(0)):
@@ -177,7 +209,7 @@ def _read_line(policy: Policy, line: bytes) -> None:
         policy.umask = int(text, 8)
     elif key == b"open_files":
         policy.open_files = int(text)
-    else:
+    elif not policy.sandbox.read_line(key, text):
         raise ValueError("unknown")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import deployer.launcher
-from deployer.launch_policies import LaunchPolicy, policy_bytes
+from deployer.launch_policies import Cover, LaunchPolicy, Sandbox, policy_bytes
 from tests.supervisord_process import is_alive, wait_until
 
 SHOW = """\
@@ -163,6 +163,57 @@ def test_an_agent_does_not_start_when_supervisord_is_gone(tmp_path: Path) -> Non
 
     assert done.returncode == 126
     assert "supervisord is gone" in done.stderr
+
+
+def test_an_agent_whose_sandbox_cannot_be_made_does_not_start(tmp_path: Path) -> None:
+    sandbox = Sandbox(has_namespaces=True, exposed=(tmp_path / "missing",))
+
+    _, done = launch(tmp_path, sandbox=sandbox)
+
+    assert (done.returncode, done.stdout) == (126, "")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives users away")
+def test_an_agent_becomes_its_own_user_in_no_other_group(tmp_path: Path) -> None:
+    script = "import os; print(os.getresuid(), os.getresgid(), os.getgroups())"
+
+    _, done = launch(
+        tmp_path,
+        executable=Path("/usr/bin/python3"),
+        arguments=("-I", "-S", "-c", script),
+        directory=Path("/"),
+        sandbox=Sandbox(uid=71234),
+    )
+
+    assert done.stdout == "(71234, 71234, 71234) (71234, 71234, 71234) []\n", done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user may not be allowed namespaces")
+def test_a_covered_directory_is_empty_but_for_what_is_exposed(tmp_path: Path) -> None:
+    for name in ("kept", "fixed", "hidden"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    sandbox = Sandbox(
+        has_namespaces=True,
+        covers=(Cover(tmp_path, 0o711, 65536),),
+        exposed=(tmp_path / "kept",),
+        exposed_read_only=(tmp_path / "fixed",),
+    )
+    script = """\
+import os
+print(*sorted(os.listdir(".")))
+open("kept/new", "w")
+try:
+    open("fixed/new", "w")
+except OSError as error:
+    print(error.strerror)
+"""
+
+    _, done = launch(tmp_path, arguments=("-I", "-S", "-c", script), sandbox=sandbox)
+
+    assert done.stdout == "fixed kept\nRead-only file system\n", done.stderr
+    assert (tmp_path / "kept" / "new").exists()
 
 
 def test_an_inherited_socket_is_announced_as_systemd_does(tmp_path: Path) -> None:
