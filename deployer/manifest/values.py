@@ -15,9 +15,9 @@ from deployer.quantities import Whole
 _RESERVED_NAMES: Final = frozenset(
     # Words of our routes (`/agents/deploy`), of supervisorctl (`start all`) and of directories.
     {
-        *("agents", "all", "api", "check", "deploy", "diagnostics", "health", "kill", "livez"),
-        *("metrics", "quarantine", "readyz", "restart", "start", "status", "stop"),
-        *("supervisor", "supervisord", "v1"),
+        *("agents", "all", "api", "check", "deploy", "diagnostics", "docs", "health", "kill"),
+        *("livez", "login", "metrics", "openapi.json", "quarantine", "readyz", "restart", "start"),
+        *("status", "stop", "supervisor", "supervisord", "v1"),
     }
 )
 _LIKE_A_PROGRAM: Final = re.compile(r".*--[0-9]*")

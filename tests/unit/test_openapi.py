@@ -16,6 +16,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from deployer.api.app import create_app
 from deployer.api.services import Services
+from deployer.errors import ManifestInvalidError
+from deployer.manifest import parse_manifest
+from deployer.model import AGENT_NAME
 from deployer.settings import Settings
 from deployer.supervisord_confs import Credentials
 
@@ -52,6 +55,15 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
             yield method.upper(), path, operation
 
 
+def is_taken(name: str) -> bool:
+    """Tell whether a manifest may give an agent this name."""
+    try:
+        parse_manifest(f'[agent]\nname = "{name}"\n'.encode())
+    except ManifestInvalidError:
+        return False
+    return True
+
+
 @pytest.fixture(scope="module")
 def routes(app: falcon.App[Any, Any]) -> dict[str, set[str]]:
     falcon.inspect.register_router(type(app._router))(falcon.inspect.inspect_compiled_router)
@@ -59,6 +71,22 @@ def routes(app: falcon.App[Any, Any]) -> dict[str, set[str]]:
         CONVERTER.sub("}", route.path): {each.method for each in route.methods if not each.internal}
         for route in falcon.inspect.inspect_routes(app)
     }
+
+
+def test_no_word_of_an_address_can_be_the_name_of_an_agent(routes: dict[str, set[str]]) -> None:
+    paths = [path.strip("/").split("/") for path in routes]
+    alternatives = {
+        path[at]
+        for path in paths
+        for other in paths
+        for at, part in enumerate(other)
+        # what stands where another address has the name, or at the top as in ATOLL's early days
+        if at < len(path) and (at == 0 or (part == "{agent}" and path[:at] == other[:at]))
+    }
+    words = sorted(word for word in alternatives if AGENT_NAME.fullmatch(word))
+    assert {"deploy", "health", "v1", "login"} <= set(words)
+    taken = [word for word in (*words, *map(str.upper, words)) if is_taken(word)]
+    assert taken == []
 
 
 def test_the_document_is_valid(document: dict[str, Any]) -> None:
