@@ -123,6 +123,18 @@ class ForbiddenError(DeployerError):
     kind = Kind.FORBIDDEN
 
 
+class ScopeMissingError(ForbiddenError):
+    """The key may look, perhaps, but not do this."""
+
+    code = "scope-missing"
+
+
+class AgentForbiddenError(ForbiddenError):
+    """The key holds for some agents, and not for this one."""
+
+    code = "agent-forbidden"
+
+
 class RouteUnknownError(DeployerError):
     """No such address."""
 
@@ -137,11 +149,30 @@ class TooBusyError(DeployerError):
     kind = Kind.BUSY
 
 
+class TooManyAttemptsError(DeployerError):
+    """Wrong keys came from this address one after another.
+
+    Attributes:
+        retry_after_seconds: When the next one is looked at.
+    """
+
+    code = "too-many-attempts"
+    kind = Kind.BUSY
+    retry_after_seconds: int = 1
+
+
 class WaitTimeoutError(DeployerError):
     """What was waited for did not happen in time; it may still."""
 
     code = "wait-timeout"
     kind = Kind.TIMEOUT
+
+
+class KeyUnknownError(DeployerError):
+    """No API key of this id."""
+
+    code = "key-unknown"
+    kind = Kind.UNKNOWN
 
 
 # Packages and what they hold ---------------------------------------------------------------------

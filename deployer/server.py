@@ -17,11 +17,14 @@ from typing import Final, NoReturn
 
 from waitress.server import create_server
 
-from deployer import __version__
+from deployer import __version__, local_keys
 from deployer.agents import Agents
 from deployer.api.app import create_app
+from deployer.api.callers import Callers
 from deployer.api.documents import Check
+from deployer.api.proxies import Proxies, Wsgi
 from deployer.api.services import Services, Waiting
+from deployer.api.throttles import Throttle
 from deployer.api.unparsed import refuse_with_problems
 from deployer.deployments import Deployments
 from deployer.environments import Environments, InstallerSettings
@@ -38,7 +41,7 @@ from deployer.releases import ReleaseFiles
 from deployer.runs import Runs
 from deployer.salvage import Salvage
 from deployer.settings import Settings
-from deployer.startup import make_token, prepare, url_of
+from deployer.startup import prepare, url_of
 from deployer.state_dir import StateDir
 from deployer.store import Store, now
 from deployer.store.copies import restore
@@ -114,7 +117,7 @@ class Server:
             worker=self._worker,
             plans=Plans(parts, environments, runs),
             waiting=Waiting(min(settings.limits.waiting_requests, THREADS // 2)),
-            token=make_token(self._state) if settings.auth == "token" else "",
+            callers=_callers(parts),
             started_at=now(),
             checks=self._checks,
         )
@@ -122,9 +125,10 @@ class Server:
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C."""
         signal.signal(signal.SIGTERM, _end)
-        app = create_app(self._services, self._url, self._credentials)
+        app: Wsgi = create_app(self._services, self._url, self._credentials)
+        proxies = Proxies(self._settings.trusted_proxies, is_unix=False)
         listener = create_server(
-            app,
+            proxies.wrap(app),
             host=self._settings.host,
             port=self._settings.api_port,
             threads=THREADS,
@@ -133,7 +137,7 @@ class Server:
             inbuf_overflow=_SPOOL_BYTES,
             asyncore_use_poll=True,
             channel_request_lookahead=1,  # or nobody sees that the client of a held request left
-            clear_untrusted_proxy_headers=True,
+            clear_untrusted_proxy_headers=False,  # we do, for more headers and proxies than it can
         )
         refuse_with_problems(listener, self._settings.limits.upload_bytes)
         threading.Thread(target=self._recover, name="recovery", daemon=True).start()
@@ -212,6 +216,18 @@ def main() -> NoReturn:
         _log.critical("%s", error.detail)
         sys.exit(1)
     sys.exit(0)
+
+
+def _callers(parts: Parts) -> Callers:
+    settings = parts.settings
+    local_keys.remember(parts.state, parts.store)
+    return Callers(
+        parts.store,
+        asks_for_keys=settings.auth == "token",
+        local_text=lambda: local_keys.read_text(parts.state),
+        certificates=tuple(each.rule for each in settings.client_certificates),
+        throttle=Throttle(settings.limits.wrong_keys),
+    )
 
 
 def _way_to_supervisord(state: StateDir, settings: Settings) -> tuple[str, Credentials]:

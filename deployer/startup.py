@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import socket
 import sys
 from collections.abc import Mapping
 from typing import Final
 
-from deployer import __version__, faults, ports
+from deployer import __version__, faults, local_keys, ports
 from deployer.errors import ProgramConfigError, ServeRefusedError, SettingsInvalidError
 from deployer.leftovers import MARKER, end_leftovers
 from deployer.programs import Programs, replace_file
@@ -79,7 +78,7 @@ def prepare(settings: Settings) -> StateDir:
             end_leftovers(state.root)
         _try_port(settings)
         replace_file(state.settings, settings.to_json().encode())
-        make_token(state)
+        local_keys.read_text(state)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         raise ServeRefusedError(
@@ -87,13 +86,6 @@ def prepare(settings: Settings) -> StateDir:
             " choose another one with --state-dir"
         ) from error
     return state
-
-
-def make_token(state: StateDir) -> str:
-    """Read the token that clients show, made when there is none yet."""
-    if not state.token.exists():
-        replace_file(state.token, f"{secrets.token_urlsafe(32)}\n".encode())
-    return state.token.read_text(encoding="ascii").strip()
 
 
 def write_configuration(state: StateDir, settings: Settings) -> tuple[tuple[str, str], ...]:

@@ -25,7 +25,9 @@ def shared_server(
     tmp_path_factory: pytest.TempPathFactory, installer_cache: Path
 ) -> Iterator[RunningServer]:
     """One server for all tests that neither stop nor break it."""
-    with running_server(tmp_path_factory.mktemp("s") / "state", cache_dir=installer_cache) as it:
+    root = tmp_path_factory.mktemp("s") / "state"
+    limits = {"wrong_keys": 10_000}  # tests show more of them than anybody should
+    with running_server(root, cache_dir=installer_cache, limits=limits) as it:
         yield it
 
 

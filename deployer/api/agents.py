@@ -14,8 +14,10 @@ from deployer import causes, ports
 from deployer.api import documents, inputs
 from deployer.api.answers import write
 from deployer.api.operations import PAGE, WAIT, operation
+from deployer.api.permissions import caller_of
 from deployer.api.services import Services
 from deployer.errors import BadRequestError, WaitTimeoutError
+from deployer.keys import Scope
 from deployer.logs import tail
 from deployer.model import Release, State
 from deployer.statuses import AgentStatus, AgentView
@@ -75,13 +77,20 @@ class Agents:
     @operation(
         "List agents by name",
         {HTTPStatus.OK: documents.AgentList},
+        scope=Scope.READ,
         problems=(HTTPStatus.BAD_REQUEST,),
         query=PAGE,
+        is_filtered=True,
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List agents, a page at a time."""
         limit, after = inputs.page_limit(req, 1000), req.get_param("cursor") or ""
-        views = [view for view in self._services.agents.views() if view.agent.name > after]
+        caller = caller_of(req)
+        views = [
+            view
+            for view in self._services.agents.views()
+            if view.agent.name > after and caller.sees(view.agent.name)
+        ]
         page = views[:limit]
         host = called_host(req, self._services)
         more = page[-1].agent.name if len(views) > limit else None
@@ -96,7 +105,12 @@ class OneAgent:
         """Read and remove through services."""
         self._services = services
 
-    @operation("Show an agent", {HTTPStatus.OK: documents.Agent}, problems=(HTTPStatus.NOT_FOUND,))
+    @operation(
+        "Show an agent",
+        {HTTPStatus.OK: documents.Agent},
+        scope=Scope.READ,
+        problems=(HTTPStatus.NOT_FOUND,),
+    )
     def on_get(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Show everything that is known of it now."""
         view = self._services.agents.view(agent)
@@ -105,6 +119,7 @@ class OneAgent:
     @operation(
         "Remove an agent",
         {HTTPStatus.NO_CONTENT: None, HTTPStatus.ACCEPTED: None},
+        scope=Scope.DEPLOY,
         problems=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
         query={
             **WAIT,
@@ -137,6 +152,7 @@ class AgentAct:
     @operation(
         "Do this with an agent",
         {HTTPStatus.OK: documents.Connection, HTTPStatus.ACCEPTED: documents.Connection},
+        scope=Scope.OPERATE,
         problems=_ACT_PROBLEMS,
         query=WAIT,
     )
@@ -157,7 +173,11 @@ class AgentKill:
         self._services = services
 
     @operation(
-        "Kill an agent", {HTTPStatus.OK: documents.Connection}, problems=_ACT_PROBLEMS, query=WAIT
+        "Kill an agent",
+        {HTTPStatus.OK: documents.Connection},
+        scope=Scope.OPERATE,
+        problems=_ACT_PROBLEMS,
+        query=WAIT,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """End its process now, in this very thread: those for acts may all be waiting."""
@@ -175,6 +195,7 @@ class AgentWait:
     @operation(
         "Wait until an agent has a status",
         {HTTPStatus.OK: documents.Agent},
+        scope=Scope.READ,
         problems=(
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.NOT_FOUND,
@@ -220,6 +241,7 @@ class AgentLogs:
     @operation(
         "Read an agent's log",
         {HTTPStatus.OK: documents.Logs},
+        scope=Scope.READ,
         problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND),
         query={"stream": "stdout, stderr or install", "tail": "How many lines, up to 10000"},
     )
@@ -250,6 +272,7 @@ class AgentWhy:
     @operation(
         "Say why an agent is not as it should be",
         {HTTPStatus.OK: documents.Why},
+        scope=Scope.READ,
         problems=(HTTPStatus.NOT_FOUND,),
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:

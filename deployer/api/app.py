@@ -13,7 +13,8 @@ from deployer.api.atoll import WireMarker
 from deployer.api.gate import Gate
 from deployer.api.inputs import AgentNameConverter, ReleaseNumberConverter
 from deployer.api.logins import Login
-from deployer.api.openapi import OpenApi, openapi_document
+from deployer.api.openapi import METHODS, OpenApi, described_operation, openapi_document
+from deployer.api.operations import Operation
 from deployer.api.pages import Docs
 from deployer.api.routes import Route, route_table
 from deployer.api.services import Services
@@ -37,7 +38,8 @@ def create_app(services: Services, supervisord_url: str, credentials: Credential
     """
     settings = services.parts.settings
     names = {"localhost", settings.host, settings.agent_host or "localhost"}
-    gate = Gate(services.token, frozenset(name.lower() for name in names))
+    permitted: dict[tuple[str, str], Operation] = {}
+    gate = Gate(services.callers, frozenset(name.lower() for name in names), permitted)
     app: App = falcon.App(middleware=[gate, WireMarker()], router=_Router())
     app.req_options.auto_parse_form_urlencoded = False
     app.req_options.strip_url_path_trailing_slash = False
@@ -52,12 +54,16 @@ def create_app(services: Services, supervisord_url: str, credentials: Credential
     routes += [
         Route("/openapi.json", OpenApi(contract), "server"),
         Route("/docs", Docs(contract), "server"),
-        Route("/login", Login(gate), "web"),
+        Route("/login", Login(services.callers), "web"),
         Route("/supervisor", ui, "web"),
         Route("/supervisor/{path:path}", ui, "web"),
     ]
     for route in routes:
         app.add_route(route.path, route.resource, suffix=route.suffix)
+        for method in METHODS:
+            described = described_operation(route, method)
+            if described is not None:
+                permitted[method.upper(), route.path] = described
     return app
 
 

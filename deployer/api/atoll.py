@@ -34,8 +34,10 @@ from deployer.api.documents.atoll import (
 )
 from deployer.api.operations import operation
 from deployer.api.packages import UPLOAD_TYPES, PackageReceiver
+from deployer.api.permissions import caller_of, require_agent, require_scope
 from deployer.api.services import Services
 from deployer.errors import AgentBusyError, AgentUnknownError, Problem, RequestInvalidError
+from deployer.keys import Scope
 from deployer.logs import tail
 from deployer.model import AGENT_NAME, Desired, Release
 from deployer.statuses import WIRE_WORDS, AgentStatus, AgentView
@@ -77,7 +79,7 @@ class Wire:
         self._receiver = receiver
         self._patience_seconds = self._settings.limits.atoll_wait_seconds
 
-    @operation("ATOLL: tell that a server is there", {HTTPStatus.OK: WireHealth}, is_open=True)
+    @operation("ATOLL: tell that a server is there", {HTTPStatus.OK: WireHealth}, scope=None)
     def on_get_health(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Say healthy, and whether a key is wanted."""
         write(
@@ -90,16 +92,24 @@ class Wire:
             ),
         )
 
-    @operation("ATOLL: list agents", {HTTPStatus.OK: WireAgents})
-    def on_get_list(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    @operation(
+        "ATOLL: list agents", {HTTPStatus.OK: WireAgents}, is_filtered=True, scope=Scope.READ
+    )
+    def on_get_list(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List all agents."""
-        write_json(resp, self._list.of(self._agents.views()))
+        views, caller = self._agents.views(), caller_of(req)
+        if caller.sees_all:
+            write_json(resp, self._list.of(views))
+        else:
+            write(resp, self._agents_of(tuple(v for v in views if caller.sees(v.agent.name))))
 
     @operation(
         "ATOLL: tell whether a package is installed",
         {HTTPStatus.OK: (WireFound, WireMissing)},
+        scope=Scope.READ,
         problems=_ACT_PROBLEMS,
         query={"checksum": "The MD5 of the package", "start": "true: start it if it is stopped"},
+        is_filtered=True,
     )
     def on_post_check(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Look for an installed current release by its MD5; only looks, unless asked to start."""
@@ -111,11 +121,14 @@ class Wire:
                 problems=(Problem("checksum", "must be the MD5 of a package"),),
             )
         is_to_start = inputs.boolean(req.get_param("start"), "start", default=False)
-        view = next(filter(lambda view: _is_of(view, checksum), self._agents.views()), None)
+        caller = caller_of(req)
+        views = (view for view in self._agents.views() if caller.sees(view.agent.name))
+        view = next(filter(lambda view: _is_of(view, checksum), views), None)
         if view is None:
             write(resp, WireMissing(message="Agent not found: upload it"))
             return
         if is_to_start and not view.is_alive:
+            require_scope(req, Scope.OPERATE)
             _, view = self._act(req, view.agent.name, self._agents.start, Desired.RUNNING)
         write(
             resp,
@@ -130,9 +143,11 @@ class Wire:
     @operation(
         "ATOLL: deploy a package",
         {HTTPStatus.OK: WireDeployed, HTTPStatus.ACCEPTED: WireDeploying},
+        scope=Scope.DEPLOY,
         problems=(*_ACT_PROBLEMS, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
         query={"force": "true: install it anew even when it is current"},
         body=UPLOAD_TYPES,
+        is_filtered=True,
     )
     def on_post_deploy(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Install a package without starting it; on a running agent, deploy it in full."""
@@ -149,6 +164,7 @@ class Wire:
         deployment = self._worker.submit(
             Request(package=package, strategy=strategy, start=False, force=force)
         )
+        req.context.target = deployment.id
         deployment = wait_for(req, self._services, deployment.id, self._patience_seconds)
         error = error_of(deployment)
         if error is not None:
@@ -169,7 +185,14 @@ class Wire:
         release = self._store.releases.get(package.agent, deployment.release or 0)
         write(resp, self._deployed("deployed", release, f"{release.agent} is installed"))
 
-    @operation("ATOLL: start an agent", _SERVING, problems=_ACT_PROBLEMS, body=NamedAgent)
+    @operation(
+        "ATOLL: start an agent",
+        _SERVING,
+        scope=Scope.OPERATE,
+        problems=_ACT_PROBLEMS,
+        body=NamedAgent,
+        is_filtered=True,
+    )
     def on_post_start(
         self, req: falcon.Request, resp: falcon.Response, agent: str | None = None
     ) -> None:
@@ -178,7 +201,14 @@ class Wire:
         document = _serving("started" if is_over else "starting", view)
         self._answer(resp, document, is_over=is_over)
 
-    @operation("ATOLL: stop an agent", _STOPPED, problems=_ACT_PROBLEMS, body=NamedAgent)
+    @operation(
+        "ATOLL: stop an agent",
+        _STOPPED,
+        scope=Scope.OPERATE,
+        problems=_ACT_PROBLEMS,
+        body=NamedAgent,
+        is_filtered=True,
+    )
     def on_post_stop(
         self, req: falcon.Request, resp: falcon.Response, agent: str | None = None
     ) -> None:
@@ -188,7 +218,14 @@ class Wire:
         document = WireStopped(status=word, name=view.agent.name)
         self._answer(resp, document, is_over=is_over)
 
-    @operation("ATOLL: restart an agent", _SERVING, problems=_ACT_PROBLEMS, body=NamedAgent)
+    @operation(
+        "ATOLL: restart an agent",
+        _SERVING,
+        scope=Scope.OPERATE,
+        problems=_ACT_PROBLEMS,
+        body=NamedAgent,
+        is_filtered=True,
+    )
     def on_post_restart(
         self, req: falcon.Request, resp: falcon.Response, agent: str | None = None
     ) -> None:
@@ -198,7 +235,10 @@ class Wire:
         self._answer(resp, document, is_over=is_over)
 
     @operation(
-        "ATOLL: show an agent", {HTTPStatus.OK: WireStatus}, problems=(HTTPStatus.NOT_FOUND,)
+        "ATOLL: show an agent",
+        {HTTPStatus.OK: WireStatus},
+        scope=Scope.READ,
+        problems=(HTTPStatus.NOT_FOUND,),
     )
     def on_get_status(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Show how it is."""
@@ -224,6 +264,7 @@ class Wire:
     @operation(
         "ATOLL: explain an agent",
         {HTTPStatus.OK: WireDiagnostics},
+        scope=Scope.READ,
         problems=(HTTPStatus.NOT_FOUND,),
     )
     def on_get_diagnostics(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:
@@ -267,6 +308,7 @@ class Wire:
         Raises:
             AgentBusyError: Somebody asked for the contrary meanwhile.
         """
+        require_agent(req, name)
         self._view(name)  # 404 before a thread is taken
         future = self._worker.act(lambda: act(name))
         waiting = self._services.waiting

@@ -18,6 +18,7 @@ from deployer.api.agents import answer_act, called_host
 from deployer.api.answers import write
 from deployer.api.operations import PAGE, WAIT, operation
 from deployer.api.packages import UPLOAD_TYPES, PackageReceiver
+from deployer.api.permissions import caller_of
 from deployer.api.problems import write_problem
 from deployer.api.services import LOOK_UP_SECONDS, Services
 from deployer.errors import (
@@ -26,6 +27,7 @@ from deployer.errors import (
     DeploymentCanceledError,
     error_class,
 )
+from deployer.keys import Scope
 from deployer.model import DeploymentStatus
 from deployer.statuses import AgentView
 from deployer.store import Request
@@ -76,14 +78,19 @@ class Deployments:
     @operation(
         "List deployments, the newest first",
         {HTTPStatus.OK: documents.DeploymentList},
+        scope=Scope.READ,
         problems=(HTTPStatus.BAD_REQUEST,),
         query={**PAGE, "agent": "Only those of this agent"},
+        is_filtered=True,
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List deployments, a page at a time."""
         limit = inputs.page_limit(req)
         rows = self._rows.before(
-            inputs.cursor(req), limit=limit + 1, agent=req.get_param("agent") or None
+            inputs.cursor(req),
+            limit=limit + 1,
+            agent=req.get_param("agent") or None,
+            patterns=caller_of(req).agents,
         )
         page = rows[:limit]
         host = called_host(req, self._services)
@@ -101,6 +108,7 @@ class Deployments:
             HTTPStatus.OK: (documents.Connection, documents.Deployment),
             HTTPStatus.ACCEPTED: (documents.Connection, documents.Deployment),
         },
+        scope=Scope.DEPLOY,
         problems=(
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.NOT_FOUND,
@@ -115,6 +123,7 @@ class Deployments:
         ),
         query=_QUERY,
         body=(DeploymentRequest, *UPLOAD_TYPES),
+        is_filtered=True,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Deploy an uploaded package, or the ZIP in the body with the options as query."""
@@ -133,7 +142,9 @@ class Deployments:
     def _named(self, req: falcon.Request) -> Request:
         """Read a request in JSON, which names a package that is here already."""
         asked = inputs.json_body(req, DeploymentRequest)
-        package = self._services.parts.store.packages.get(asked.package)
+        store = self._services.parts.store
+        package = store.packages.get(asked.package, caller_of(req).agents)
+        req.context.agent, req.context.target = package.agent, package.md5
         strategy = self._services.worker.strategy(asked.strategy, package.manifest)
         return Request(package=package, strategy=strategy, start=asked.start, force=asked.force)
 
@@ -168,13 +179,16 @@ class OneDeployment:
     @operation(
         "Show a deployment, or wait for it",
         {HTTPStatus.OK: documents.Deployment},
+        scope=Scope.READ,
         problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND),
         query={**WAIT, "after": "Answer as soon as more than so many steps have begun or ended"},
+        is_filtered=True,
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response, deployment_id: str) -> None:
         """Show it with its steps; with ``wait``, when it is over or has gone on."""
         wait = inputs.wait_seconds(req)
         seen = inputs.cursor(req, "after")
+        self._services.parts.store.deployments.get(deployment_id, caller_of(req).agents)
         deployment = wait_for(req, self._services, deployment_id, wait, seen)
         write(resp, _document(req, self._services, deployment))
 
@@ -189,10 +203,15 @@ class DeploymentCancel:
     @operation(
         "Cancel a deployment",
         {HTTPStatus.ACCEPTED: documents.Deployment, HTTPStatus.OK: documents.Deployment},
+        scope=Scope.DEPLOY,
         problems=(HTTPStatus.NOT_FOUND,),
+        is_filtered=True,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, deployment_id: str) -> None:
         """Ask it to end; 200 when it is over already."""
+        store = self._services.parts.store
+        found = store.deployments.get(deployment_id, caller_of(req).agents)
+        req.context.agent, req.context.target = found.agent, deployment_id
         deployment = self._services.worker.cancel(deployment_id)
         resp.status = HTTPStatus.OK if deployment.status.is_over else HTTPStatus.ACCEPTED
         resp.location = f"/v1/deployments/{deployment_id}"
@@ -233,6 +252,7 @@ def follow(
     seconds: float,
 ) -> None:
     """Answer with a deployment: 202 while it goes on, 200 or its problem when it is over."""
+    req.context.target = deployment.id
     deployment = wait_for(req, services, deployment.id, seconds)
     resp.location = f"/v1/deployments/{deployment.id}"
     document = _document(req, services, deployment)

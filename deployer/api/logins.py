@@ -8,7 +8,7 @@ from typing import Final
 import falcon
 
 from deployer.api import pages
-from deployer.api.gate import COOKIE, SESSION_SECONDS, Gate
+from deployer.api.callers import COOKIE, SESSION_SECONDS, Callers
 from deployer.api.operations import operation
 
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -18,37 +18,41 @@ _LONGEST_FORM: Final = 4096
 class Login:
     """A small form, at ``/login``."""
 
-    def __init__(self, gate: Gate) -> None:
-        """Give sessions of gate's."""
-        self._gate = gate
+    def __init__(self, callers: Callers) -> None:
+        """Give sessions to the holders of keys that callers knows."""
+        self._callers = callers
 
-    @operation("Show the login form", {HTTPStatus.OK: "text/html"}, is_open=True)
+    @operation("Show the login form", {HTTPStatus.OK: "text/html"}, scope=None)
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Show the form."""
         pages.show(resp, "login.html.j2", message="")
 
     @operation(
         "Log in",
-        {HTTPStatus.SEE_OTHER: None, HTTPStatus.UNAUTHORIZED: "text/html"},
+        {
+            HTTPStatus.SEE_OTHER: None,
+            HTTPStatus.UNAUTHORIZED: "text/html",
+            HTTPStatus.TOO_MANY_REQUESTS: "text/html",
+        },
+        scope=None,
         body=_FORM,
-        is_open=True,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Take the token, and lead to supervisord's web UI."""
+        """Take a key, and lead to supervisord's web UI."""
         form = req.bounded_stream.read(_LONGEST_FORM).decode("ascii", "replace")
-        token = falcon.uri.parse_query_string(form).get("token", "")
-        if not isinstance(token, str) or not self._gate.is_token(token.strip()):
-            resp.status = HTTPStatus.UNAUTHORIZED
-            pages.show(resp, "login.html.j2", message="That is not the token.")
+        resp.status = HTTPStatus.SEE_OTHER
+        resp.location = "/supervisor/"
+        if not self._callers.asks_for_keys:
             return
+        text = falcon.uri.parse_query_string(form).get("token", "")
+        holder = self._callers.holder_of([str(text).strip()], req.remote_addr or "")
+        req.context.caller = holder
         resp.set_cookie(
             COOKIE,
-            self._gate.new_session(),
+            self._callers.new_session(holder),
             max_age=SESSION_SECONDS,
             path="/",
             secure=req.scheme == "https",
             http_only=True,
             same_site="Strict",
         )
-        resp.status = HTTPStatus.SEE_OTHER
-        resp.location = "/supervisor/"

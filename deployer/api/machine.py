@@ -13,7 +13,9 @@ from deployer import __version__, ports
 from deployer.api import documents, inputs
 from deployer.api.answers import write
 from deployer.api.operations import PAGE, operation
+from deployer.api.permissions import caller_of
 from deployer.api.services import Services
+from deployer.keys import Scope
 
 _LOOK_SECONDS: Final = 1.0
 
@@ -21,7 +23,7 @@ _LOOK_SECONDS: Final = 1.0
 class Livez:
     """Liveness, at ``/livez``: the process answers, whatever else may be wrong."""
 
-    @operation("Tell that the server answers", {HTTPStatus.OK: documents.Liveness}, is_open=True)
+    @operation("Tell that the server answers", {HTTPStatus.OK: documents.Liveness}, scope=None)
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 200."""
         write(resp, documents.Liveness(status="alive"))
@@ -42,7 +44,7 @@ class Readyz:
     @operation(
         "Tell whether the server takes work",
         {HTTPStatus.OK: documents.Readiness, HTTPStatus.SERVICE_UNAVAILABLE: documents.Readiness},
-        is_open=True,
+        scope=None,
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 200 when every check is good, else 503 with those that are not."""
@@ -69,7 +71,12 @@ class Server:
         """Describe services."""
         self._services = services
 
-    @operation("Describe this server", {HTTPStatus.OK: documents.Server})
+    @operation(
+        "Describe this server",
+        {HTTPStatus.OK: documents.Server},
+        is_filtered=True,
+        scope=Scope.READ,
+    )
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Tell its version, capacity and limits."""
         settings = self._services.parts.settings
@@ -100,8 +107,13 @@ class Ports:
         """Look through services."""
         self._services = services
 
-    @operation("List leases and foreign holders", {HTTPStatus.OK: documents.Ports})
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    @operation(
+        "List leases and foreign holders",
+        {HTTPStatus.OK: documents.Ports},
+        is_filtered=True,
+        scope=Scope.READ,
+    )
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Tell which ports agents hold, and which of the range somebody else listens on."""
         span = self._services.parts.settings.agent_ports
         leases = self._services.parts.store.leases.all()
@@ -116,7 +128,9 @@ class Ports:
                 first=span[0],
                 last=span[-1],
                 free=len(span) - len(leased & set(span)) - len(foreign),
-                leases=[documents.lease(lease) for lease in leases],
+                leases=[
+                    documents.lease(each) for each in leases if caller_of(req).sees(each.agent)
+                ],
                 foreign=foreign,
             ),
         )
@@ -132,18 +146,23 @@ class Events:
     @operation(
         "Read the timeline, the oldest first",
         {HTTPStatus.OK: documents.EventList},
+        scope=Scope.READ,
         problems=(HTTPStatus.BAD_REQUEST,),
         query={
             "limit": PAGE["limit"],
             "after": "The id of the last event that is known",
             "agent": "Only what concerns this agent",
         },
+        is_filtered=True,
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List what happened after the cursor; ``next`` is where to go on, also later."""
         after = inputs.cursor(req, "after") or 0
         events = self._store.events.after(
-            after, limit=inputs.page_limit(req), agent=req.get_param("agent") or None
+            after,
+            limit=inputs.page_limit(req),
+            agent=req.get_param("agent") or None,
+            patterns=caller_of(req).agents,
         )
         items = [documents.event(each) for each in events]
         last = str(events[-1].id) if events else str(after)
@@ -153,7 +172,7 @@ class Events:
 class Metrics:
     """Figures for Prometheus, at ``/metrics``."""
 
-    @operation("Read the metrics", {HTTPStatus.OK: "text/plain"})
+    @operation("Read the metrics", {HTTPStatus.OK: "text/plain"}, scope=Scope.READ)
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Write them in Prometheus' text format."""
         resp.content_type = prometheus_client.CONTENT_TYPE_LATEST

@@ -20,11 +20,12 @@ from deployer.api.packages import FORM
 from deployer.api.routes import Route
 from deployer.api.signatures import FIELD as SIGNATURE_FIELD
 from deployer.api.signatures import HEADER as SIGNATURE_HEADER
+from deployer.keys import Scope
 from deployer.model import AGENT_NAME
 
 Document = Mapping[str, Any]
 
-_METHODS: Final = ("get", "head", "post", "put", "delete")
+METHODS: Final = ("get", "head", "post", "put", "delete")
 _PARAMETER: Final = re.compile(r"\{([a-z_]+)(?::[a-z]+)?(?:\([^)]*\))?\}")
 _WORDS: Final = re.compile(r"[A-Za-z0-9]+")
 _REFERENCES: Final = "#/components/schemas/{model}"
@@ -36,6 +37,9 @@ _ALWAYS: Final = (
     HTTPStatus.INTERNAL_SERVER_ERROR,
 )
 """What any request may meet: a bad header, the gate, a fault of the server's."""
+
+_LOCKED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
+"""What whoever shows no key, or a wrong one, may meet."""
 
 _FORM: Final = {
     "type": "object",
@@ -67,7 +71,7 @@ def openapi_document(routes: Iterable[Route]) -> Document:
     paths: dict[str, dict[str, Any]] = {}
     models: dict[type[BaseModel], None] = {Problem: None}
     for route in routes:
-        for method in _METHODS:
+        for method in METHODS:
             described = described_operation(route, method)
             if described is not None:
                 models |= dict.fromkeys(_models(described))
@@ -85,13 +89,14 @@ def openapi_document(routes: Iterable[Route]) -> Document:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "security": [{"bearer": []}, {"key": []}],
+        "security": [{"bearer": []}, {"key": []}, {"certificate": []}],
         "paths": paths,
         "components": {
             "schemas": schemas["$defs"],
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "certificate": {"type": "mutualTLS"},
             },
         },
     }
@@ -130,8 +135,11 @@ def _operation(route: Route, method: str, described: Operation) -> Document:
             "required": not described.is_body_optional,
             "content": _content(described.body),
         }
-    if described.is_open:
+    if described.scope is None:
         document["security"] = []
+    else:
+        document["x-scope"] = described.scope
+        document["description"] = f"Needs the scope `{described.scope}`."
     return document
 
 
@@ -154,7 +162,7 @@ def _responses(described: Operation) -> Document:
     for status, content in described.answers.items():
         body = {} if content is None else {"content": _content(content)}
         responses[str(status.value)] = {"description": status.phrase, **body}
-    locked = () if described.is_open else (HTTPStatus.UNAUTHORIZED,)
+    locked = () if described.scope is None else _LOCKED
     problem = {"application/problem+json": {"schema": _reference(Problem)}}
     for status in (*described.problems, *locked, *_ALWAYS):
         response = responses.setdefault(str(status.value), {"description": status.phrase})
@@ -188,7 +196,7 @@ class OpenApi:
         """Serve what contract makes; it is made when somebody first asks."""
         self._data = cache(lambda: json.dumps(contract()).encode())
 
-    @operation("Read this contract", {HTTPStatus.OK: _JSON})
+    @operation("Read this contract", {HTTPStatus.OK: _JSON}, is_filtered=True, scope=Scope.READ)
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Give the whole document."""
         resp.content_type = falcon.MEDIA_JSON

@@ -9,6 +9,8 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel
 
+from deployer.keys import Scope
+
 Responder = TypeVar("Responder", bound=Callable[..., None])
 
 Content = type[BaseModel] | str | tuple[type[BaseModel] | str, ...] | None
@@ -29,33 +31,44 @@ class Operation:
         query: Query parameters with a sentence each; all are optional.
         body: What is taken.
         is_body_optional: No body at all is taken too.
-        is_open: Whether it answers without a token.
+        scope: What a caller must have; None: it answers without a key.
+        is_filtered: It leaves out what concerns agents that a key does not hold for. Without that,
+            and without an agent in its address, keys for some agents only are refused.
     """
 
     summary: str
     answers: Mapping[HTTPStatus, Content]
+    scope: Scope | None
     problems: tuple[HTTPStatus, ...] = ()
     query: Mapping[str, str] = field(default_factory=dict)
     body: Content = None
     is_body_optional: bool = False
-    is_open: bool = False
+    is_filtered: bool = False
 
 
-def operation(
+def operation(  # noqa: PLR0913 - each is a part of the description, by its name
     summary: str,
     answers: Mapping[HTTPStatus, Content],
     *,
+    scope: Scope | None,
     problems: tuple[HTTPStatus, ...] = (),
     query: Mapping[str, str] | None = None,
     body: Content = None,
     is_body_optional: bool = False,
-    is_open: bool = False,
+    is_filtered: bool = False,
 ) -> Callable[[Responder], Responder]:
     """Describe a responder; see `Operation`."""
 
     def describe(responder: Responder) -> Responder:
         described = Operation(
-            summary, answers, problems, query or {}, body, is_body_optional, is_open
+            summary,
+            answers,
+            scope,
+            problems=problems,
+            query=query or {},
+            body=body,
+            is_body_optional=is_body_optional,
+            is_filtered=is_filtered,
         )
         responder.operation = described  # type: ignore[attr-defined]  # functions take attributes
         return responder

@@ -14,6 +14,7 @@ from deployer import packages
 from deployer.api import documents, inputs
 from deployer.api.answers import write
 from deployer.api.operations import operation
+from deployer.api.permissions import caller_of, require_agent
 from deployer.api.services import Services
 from deployer.api.signatures import sent_signature
 from deployer.errors import (
@@ -22,6 +23,7 @@ from deployer.errors import (
     RequestInvalidError,
     UnsupportedMediaTypeError,
 )
+from deployer.keys import Scope
 from deployer.model import Package
 from deployer.store import now
 from deployer.trust import missing
@@ -90,6 +92,7 @@ class PackageReceiver:
 
         Raises:
             PackageTooLargeError: It is larger than the settings allow.
+            AgentForbiddenError: It is for an agent that is not its sender's.
             PackageInvalidError: It, its manifest or its requirements break a rule.
             ChecksumConflictError: Other bytes of the same MD5 are known.
             SignatureInvalidError: The signature that came with it is not one to trust.
@@ -107,11 +110,16 @@ class PackageReceiver:
             with uploaded_file(req) as (stream, fields):
                 received = packages.receive(stream, self._state.tmp, max_bytes=limit)
                 undo.callback(received.path.unlink, missing_ok=True)
-            package, is_new = self._take(received, sent_signature(req, fields))
+            package, is_new = self._take(req, received, sent_signature(req, fields))
         return package, is_new, fields
 
-    def _take(self, received: packages.Received, sent: bytes | None) -> tuple[Package, bool]:
+    def _take(
+        self, req: falcon.Request, received: packages.Received, sent: bytes | None
+    ) -> tuple[Package, bool]:
+        req.context.target = received.md5
         known = self._store.packages.find(received.sha256)
+        if known is not None:
+            require_agent(req, known.agent)
         # Before anything looks into the ZIP: where signatures are required, what nobody vouches
         # for is not even parsed.
         signature = None if sent is None else self._trust.verify(received.path, sent)
@@ -121,6 +129,7 @@ class PackageReceiver:
             self._trust.require_vouched(known.agent, known.version, known.sha256)
         is_kept = known is not None and self._files.archive(received.sha256).exists()
         package = known if known is not None and is_kept else self._inspect(received)
+        require_agent(req, package.agent)
         if signature is not None:
             self._trust.require_fit(signature, package.agent, package.version)
         is_new = not is_kept and self._keep(received, package)
@@ -161,6 +170,7 @@ class Packages:
     @operation(
         "Upload a package",
         {HTTPStatus.CREATED: documents.Package, HTTPStatus.OK: documents.Package},
+        scope=Scope.DEPLOY,
         problems=(
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.CONFLICT,
@@ -169,6 +179,7 @@ class Packages:
             HTTPStatus.UNPROCESSABLE_ENTITY,
         ),
         body=UPLOAD_TYPES,
+        is_filtered=True,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take a ZIP in: 201 when it is new, 200 when the very same bytes were known."""
@@ -190,10 +201,12 @@ class OnePackage:
     @operation(
         "Tell whether a package is known",
         {HTTPStatus.OK: documents.Package},
+        scope=Scope.READ,
         problems=(HTTPStatus.NOT_FOUND,),
+        is_filtered=True,
     )
-    def on_get(self, _req: falcon.Request, resp: falcon.Response, checksum: str) -> None:
+    def on_get(self, req: falcon.Request, resp: falcon.Response, checksum: str) -> None:
         """Answer 200 with the package, or 404: upload it; HEAD asks the same without the body."""
-        package = self._store.packages.get(checksum.lower())
+        package = self._store.packages.get(checksum.lower(), caller_of(req).agents)
         voucher = self._trust.voucher(package.agent, package.sha256)
         write(resp, documents.package(package, voucher))

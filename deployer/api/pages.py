@@ -11,6 +11,7 @@ import falcon
 import jinja2
 
 from deployer.api.operations import operation
+from deployer.keys import Scope
 
 _PAGES: Final = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -40,7 +41,12 @@ class Docs:
         """Show the OpenAPI document that contract makes."""
         self._contract = contract
 
-    @operation("Read this contract as a page", {HTTPStatus.OK: "text/html"})
+    @operation(
+        "Read this contract as a page",
+        {HTTPStatus.OK: "text/html"},
+        is_filtered=True,
+        scope=Scope.READ,
+    )
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Show every operation with what it takes and answers."""
         groups: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}

@@ -11,7 +11,9 @@ from deployer.api import documents, inputs
 from deployer.api.answers import write
 from deployer.api.deployments import Checksum
 from deployer.api.operations import operation
+from deployer.api.permissions import caller_of
 from deployer.api.services import Services
+from deployer.keys import Scope
 
 
 class PlanRequest(BaseModel):
@@ -38,6 +40,7 @@ class AgentPlan:
     @operation(
         "Say what deploying a package would do",
         {HTTPStatus.OK: documents.Plan},
+        scope=Scope.DEPLOY,
         problems=(
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.NOT_FOUND,
@@ -54,7 +57,8 @@ class AgentPlan:
     def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Resolve, compare, choose; nothing is changed."""
         asked = inputs.json_body(req, PlanRequest)
-        package = self._services.parts.store.packages.get(asked.package)
+        store = self._services.parts.store
+        package = store.packages.get(asked.package, caller_of(req).agents)
         strategy = self._services.worker.strategy(asked.strategy, package.manifest)
         with self._services.waiting.required_place():  # an index may take its time
             plan = self._services.plans.plan(agent, package, strategy)

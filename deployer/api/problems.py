@@ -37,7 +37,7 @@ STATUSES: Final = {
 }
 
 _REASON_CHARACTERS: Final = 120
-_RETRY_SECONDS: Final = "1"
+_RETRY_SECONDS: Final = 1
 
 
 def problem_document(error: DeployerError, request_id: str, **more: Any) -> dict[str, Any]:
@@ -103,7 +103,8 @@ def write_problem(
     if error.kind is Kind.UNAUTHENTICATED:
         resp.set_header("WWW-Authenticate", 'Bearer realm="atoll-deployer"')
     if error.kind is Kind.BUSY:
-        resp.set_header("Retry-After", _RETRY_SECONDS)
+        seconds = getattr(error, "retry_after_seconds", _RETRY_SECONDS)
+        resp.set_header("Retry-After", str(seconds))
 
 
 def on_error(

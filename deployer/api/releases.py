@@ -12,6 +12,7 @@ from deployer.api.answers import write
 from deployer.api.deployments import follow
 from deployer.api.operations import WAIT, operation
 from deployer.api.services import Services
+from deployer.keys import Scope
 
 
 class RollbackRequest(BaseModel):
@@ -38,6 +39,7 @@ class Releases:
     @operation(
         "List an agent's releases",
         {HTTPStatus.OK: documents.ReleaseList},
+        scope=Scope.READ,
         problems=(HTTPStatus.NOT_FOUND,),
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:
@@ -66,7 +68,10 @@ class OneRelease:
         self._trust = services.parts.trust
 
     @operation(
-        "Show a release", {HTTPStatus.OK: documents.Release}, problems=(HTTPStatus.NOT_FOUND,)
+        "Show a release",
+        {HTTPStatus.OK: documents.Release},
+        scope=Scope.READ,
+        problems=(HTTPStatus.NOT_FOUND,),
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response, agent: str, number: int) -> None:
         """Show one."""
@@ -78,6 +83,7 @@ class OneRelease:
     @operation(
         "Delete a release",
         {HTTPStatus.NO_CONTENT: None},
+        scope=Scope.DEPLOY,
         problems=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     )
     def on_delete(
@@ -98,6 +104,7 @@ class Rollback:
     @operation(
         "Roll an agent back",
         {HTTPStatus.ACCEPTED: documents.Deployment, HTTPStatus.OK: documents.Deployment},
+        scope=Scope.DEPLOY,
         problems=(
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.NOT_FOUND,

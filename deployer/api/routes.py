@@ -17,6 +17,7 @@ from deployer.api.agents import (
 )
 from deployer.api.atoll import Wire
 from deployer.api.deployments import DeploymentCancel, Deployments, OneDeployment
+from deployer.api.keys import Keys, OneKey
 from deployer.api.plans import AgentPlan
 from deployer.api.releases import OneRelease, Releases, Rollback
 from deployer.api.services import Services
@@ -82,6 +83,8 @@ def route_table(services: Services) -> tuple[Route, ...]:
         Route(f"{one}/releases", Releases(services), "releases"),
         Route(f"{one}/releases/{{number:release}}", OneRelease(services), "releases"),
         Route(f"{one}/rollback", Rollback(services), "releases"),
+        Route("/v1/keys", Keys(services), "keys"),
+        Route("/v1/keys/{key_id}", OneKey(services), "keys"),
         *_wire_routes(Wire(services, receiver)),
     )
 

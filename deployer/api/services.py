@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from deployer.agents import Agents
+from deployer.api.callers import Callers
 from deployer.api.documents import Check
 from deployer.errors import TooBusyError
 from deployer.parts import Parts
@@ -88,7 +89,7 @@ class Services:
         worker: Runs deployments and acts in threads.
         plans: Tells what deployments would do.
         waiting: Places for held requests.
-        token: What clients must show; empty: nothing.
+        callers: Tells who sends a request.
         started_at: When this process began.
         checks: Looks at everything that must be so for the server to take work.
     """
@@ -98,6 +99,6 @@ class Services:
     worker: Worker
     plans: Plans
     waiting: Waiting
-    token: str
+    callers: Callers
     started_at: datetime
     checks: Callable[[], list[Check]]

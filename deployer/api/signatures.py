@@ -13,8 +13,10 @@ import falcon
 from deployer.api import documents
 from deployer.api.answers import write
 from deployer.api.operations import operation
+from deployer.api.permissions import caller_of
 from deployer.api.services import Services
 from deployer.errors import SignatureInvalidError
+from deployer.keys import Scope
 from deployer.signatures import LARGEST_SIGNATURE
 
 HEADER: Final = "X-Package-Signature"
@@ -62,12 +64,15 @@ class PackageSignature:
     @operation(
         "Sign a package that is here already",
         {HTTPStatus.OK: documents.Package},
+        scope=Scope.DEPLOY,
         problems=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
         body=("text/plain", "application/octet-stream"),
+        is_filtered=True,
     )
     def on_put(self, req: falcon.Request, resp: falcon.Response, checksum: str) -> None:
         """Take a .minisig file, in the place of the one before."""
-        package = self._store.packages.get(checksum.lower())
+        package = self._store.packages.get(checksum.lower(), caller_of(req).agents)
+        req.context.agent, req.context.target = package.agent, package.md5
         self._trust.require_keys()
         data = req.bounded_stream.read(LARGEST_SIGNATURE + 1)
         signature = self._trust.verify(self._files.archive(package.sha256), data)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import falcon
 import requests
 
-from deployer.api import inputs
+from deployer.api import inputs, permissions
 from deployer.api.followed_logs import FollowedLog
 from deployer.api.operations import operation
 from deployer.api.origins import require_own_page
@@ -22,6 +22,7 @@ from deployer.errors import (
     RouteUnknownError,
     SupervisordUnreachableError,
 )
+from deployer.keys import Scope
 from deployer.model import agent_of_program
 from deployer.state_dir import StateDir
 from deployer.supervisor_rpc import http_url, open_session
@@ -70,6 +71,7 @@ class SupervisorUi:
     @operation(
         "Show supervisord's own web UI",
         {HTTPStatus.OK: "*/*", HTTPStatus.SEE_OTHER: None},
+        scope=Scope.READ,
         problems=(
             HTTPStatus.NOT_FOUND,
             HTTPStatus.TOO_MANY_REQUESTS,
@@ -117,6 +119,7 @@ class SupervisorUi:
         query = _query(req)
         if "action" in query:
             require_own_page(req)
+            permissions.require_scope(req, Scope.OPERATE)
             _refuse_suicide(query)
             with self._waiting.required_place():
                 answer = self._ask(path, query, _ACT_SECONDS)

@@ -27,6 +27,7 @@ from deployer.complaints import dotted, problems_of
 from deployer.errors import SettingsInvalidError
 from deployer.model import HealthCheck, RestartPolicy
 from deployer.quantities import Bytes, Count, Flag, Number, PortNumber, Seconds, Whole
+from deployer.settings.access import CertificateSettings, Proxy, SocketMode
 from deployer.settings.addresses import AbsolutePath, Address, Url, absolute, is_loopback, plain
 from deployer.settings.sections import Section
 from deployer.settings.sources import Key, Sources
@@ -72,6 +73,7 @@ class LimitSettings(Section):
         install_seconds: Until an installation is given up.
         log_bytes: Of one log file before it is rotated.
         log_backups: Rotated log files that are kept.
+        wrong_keys: From one address in a minute before it is told to wait.
         waiting_requests: Held or streaming requests at once.
         atoll_wait_seconds: Until a request of ATOLL's client is let go; it gives up after 30.
     """
@@ -86,6 +88,7 @@ class LimitSettings(Section):
     install_seconds: Seconds = 600.0
     log_bytes: Bytes = 10 * _MIB
     log_backups: Annotated[Whole, Field(ge=0, le=1000)] = 3
+    wrong_keys: Count = 20
     waiting_requests: Count = 16
     atoll_wait_seconds: Seconds = 25.0
 
@@ -166,6 +169,9 @@ class Settings(Section):
         agent_base_port: The first port for agents.
         max_agents: How many agents there may be, and how many ports.
         auth: ``none`` is taken only while nobody else can reach `host`.
+        socket_mode: Who may call where `host` is a Unix socket, ``unix:/PATH``.
+        trusted_proxies: Whose word is taken on where a request came from, and on certificates.
+        client_certificates: What their holders may do; the first that fits counts.
         agent_host: The host in the connection info; None: the one that the client called.
         agent_bind: What agents bind; None: see `bind_address`.
         runtime_requirements: What starts packages without an entry point, such as ATOLL itself;
@@ -186,6 +192,7 @@ class Settings(Section):
         agents: ATOLL's list of agents; read for `port_preferences`, never as state.
         events_kept: Lines of the timeline before the oldest go.
         events_days: How old a line of the timeline may become.
+        audit_days: How old an entry of the audit may become; 0: as old as it likes.
         releases_kept: Releases of an agent that stay, with the current and the one before it.
     """
 
@@ -195,6 +202,9 @@ class Settings(Section):
     agent_base_port: PortNumber = 8100
     max_agents: Annotated[Count, Field(validate_default=True)] = 100
     auth: Literal["token", "none"] = "token"
+    socket_mode: SocketMode = "0600"
+    trusted_proxies: tuple[Proxy, ...] = ()
+    client_certificates: tuple[CertificateSettings, ...] = ()
     agent_host: Address | None = None
     agent_bind: Address | None = None
     runtime_requirements: tuple[str, ...] = ()
@@ -214,6 +224,7 @@ class Settings(Section):
     agents: tuple[PortPreference, ...] = ()
     events_kept: Count = 10_000
     events_days: Annotated[Whole, Field(ge=1, le=36_500)] = 90
+    audit_days: Annotated[Whole, Field(ge=0, le=36_500)] = 365
     releases_kept: Annotated[Whole, Field(ge=2, le=1000)] = 5
 
     @field_validator("max_agents")

@@ -9,9 +9,11 @@ from typing import Final
 
 from deployer.store import copies
 from deployer.store.agents import AgentRows
+from deployer.store.audit import AuditRows
 from deployer.store.database import Database, now
 from deployer.store.deployments import DeploymentRows, Request
 from deployer.store.events import EventRows
+from deployer.store.keys import KeyRows
 from deployer.store.leases import LeaseRows
 from deployer.store.packages import PackageRows
 from deployer.store.releases import ReleaseRows
@@ -31,6 +33,8 @@ class Store:
         deployments: Attempts to put a release live, with their steps.
         packages: ZIPs that passed validation.
         events: The timeline.
+        keys: Who may call, and do what.
+        audit: What they did.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,6 +47,8 @@ class Store:
         self.deployments = DeploymentRows(self._database)
         self.packages = PackageRows(self._database)
         self.events = EventRows(self._database)
+        self.keys = KeyRows(self._database)
+        self.audit = AuditRows(self._database)
         self.transaction = self._database.transaction
         self.wait_for_commit = self._database.wait_for_commit
 

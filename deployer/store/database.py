@@ -103,6 +103,45 @@ _MIGRATIONS: Final = (
         message TEXT NOT NULL
     ) STRICT;
     CREATE INDEX events_by_agent ON events (agent, id);
+
+    CREATE TABLE keys (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        agents TEXT NOT NULL,
+        digest TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL,
+        expires_at TEXT,
+        last_used_at TEXT,
+        is_local INTEGER NOT NULL
+    ) STRICT;
+
+    -- What happened stays as it was written. Entries go from the oldest on, and only below the
+    -- floor, which rises in the transaction that writes down who raised it.
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        who TEXT NOT NULL,
+        name TEXT NOT NULL,
+        source TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        agent TEXT NOT NULL,
+        target TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        request_id TEXT NOT NULL,
+        times INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE audit_floor (id INTEGER NOT NULL) STRICT;
+    INSERT INTO audit_floor VALUES (0);
+    CREATE TRIGGER audit_is_not_rewritten BEFORE UPDATE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+    -- REPLACE deletes without asking the triggers for that.
+    CREATE TRIGGER audit_is_not_replaced BEFORE INSERT ON audit
+        WHEN NEW.id IN (SELECT id FROM audit)
+        BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+    CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
+        WHEN OLD.id > (SELECT id FROM audit_floor)
+        BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
     """,
 )
 

@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from deployer.agent_patterns import EVERY_AGENT
 from deployer.errors import DeploymentUnknownError
 from deployer.model import (
     Deployment,
@@ -105,8 +106,8 @@ class DeploymentRows:
             )
         return self.get(str(cursor.lastrowid))
 
-    def get(self, deployment_id: str) -> Deployment:
-        """Read one deployment with its steps.
+    def get(self, deployment_id: str, patterns: tuple[str, ...] = EVERY_AGENT) -> Deployment:
+        """Read one deployment with its steps, if its agent's name fits one of patterns.
 
         Raises:
             DeploymentUnknownError: There is none of this id.
@@ -114,7 +115,9 @@ class DeploymentRows:
         row = None
         if deployment_id.isdecimal() and len(deployment_id) < 19:  # noqa: PLR2004 - SQLite's int64
             row = self._database.connection.execute(
-                "SELECT * FROM deployments WHERE id = ?", (int(deployment_id),)
+                "SELECT * FROM deployments WHERE id = ?"
+                " AND EXISTS (SELECT 1 FROM json_each(?) WHERE agent GLOB value)",
+                (int(deployment_id), json.dumps(patterns)),
             ).fetchone()
         if row is None:
             raise DeploymentUnknownError(
@@ -125,7 +128,12 @@ class DeploymentRows:
         return self._deployment(row)
 
     def before(
-        self, cursor: int | None, *, limit: int, agent: str | None = None
+        self,
+        cursor: int | None,
+        *,
+        limit: int,
+        agent: str | None = None,
+        patterns: tuple[str, ...] = EVERY_AGENT,
     ) -> tuple[Deployment, ...]:
         """Read deployments older than the cursor, the newest first.
 
@@ -133,11 +141,13 @@ class DeploymentRows:
             cursor: The id of the oldest one that is known; None to begin with the newest.
             limit: How many at most.
             agent: Only those of this agent.
+            patterns: Only those of agents of such names.
         """
         rows = self._database.connection.execute(
             "SELECT * FROM deployments WHERE (? IS NULL OR id < ?) AND (? IS NULL OR agent = ?)"
+            " AND EXISTS (SELECT 1 FROM json_each(?) WHERE agent GLOB value)"
             " ORDER BY id DESC LIMIT ?",
-            (cursor, cursor, agent, agent, limit),
+            (cursor, cursor, agent, agent, json.dumps(patterns), limit),
         ).fetchall()
         return tuple(self._deployment(row) for row in rows)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
+from deployer.agent_patterns import EVERY_AGENT
 from deployer.model import Event
 from deployer.store.database import Database, now, to_text
 
@@ -47,17 +49,26 @@ class EventRows:
             )
         return cursor.rowcount
 
-    def after(self, cursor: int, *, limit: int, agent: str | None = None) -> tuple[Event, ...]:
+    def after(
+        self,
+        cursor: int,
+        *,
+        limit: int,
+        agent: str | None = None,
+        patterns: tuple[str, ...] = EVERY_AGENT,
+    ) -> tuple[Event, ...]:
         """Read events newer than the cursor, the oldest first.
 
         Args:
             cursor: The id of the last event that is known; 0 for all.
             limit: How many at most.
             agent: Only what concerns this agent.
+            patterns: Only what concerns agents of such names.
         """
         rows = self._database.connection.execute(
-            "SELECT * FROM events WHERE id > ? AND (? IS NULL OR agent = ?) ORDER BY id LIMIT ?",
-            (cursor, agent, agent, limit),
+            "SELECT * FROM events WHERE id > ? AND (? IS NULL OR agent = ?)"
+            " AND EXISTS (SELECT 1 FROM json_each(?) WHERE agent GLOB value) ORDER BY id LIMIT ?",
+            (cursor, agent, agent, json.dumps(patterns), limit),
         )
         return tuple(
             Event(

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from datetime import datetime
 
+from deployer.agent_patterns import EVERY_AGENT
 from deployer.errors import ChecksumConflictError, PackageUnknownError
 from deployer.model import Package
 from deployer.store.database import Database, to_text
@@ -34,20 +35,27 @@ class PackageRows:
         """Keep rows in database."""
         self._database = database
 
-    def find(self, checksum: str) -> Package | None:
-        """Look a package up by its MD5 or SHA-256, in lower-case hex."""
+    def find(self, checksum: str, patterns: tuple[str, ...] = EVERY_AGENT) -> Package | None:
+        """Look a package up by its MD5 or SHA-256, in lower-case hex.
+
+        Args:
+            checksum: Either of the two.
+            patterns: Only if it is for an agent of such a name.
+        """
         row = self._database.connection.execute(
-            "SELECT * FROM packages WHERE md5 = ? OR sha256 = ?", (checksum, checksum)
+            "SELECT * FROM packages WHERE (md5 = ? OR sha256 = ?)"
+            " AND EXISTS (SELECT 1 FROM json_each(?) WHERE agent GLOB value)",
+            (checksum, checksum, json.dumps(patterns)),
         ).fetchone()
         return None if row is None else _package(row)
 
-    def get(self, checksum: str) -> Package:
-        """Read a package by its MD5 or SHA-256.
+    def get(self, checksum: str, patterns: tuple[str, ...] = EVERY_AGENT) -> Package:
+        """Read a package by its MD5 or SHA-256, if it is for an agent that fits patterns.
 
         Raises:
             PackageUnknownError: It was never uploaded, or is gone: upload it.
         """
-        package = self.find(checksum)
+        package = self.find(checksum, patterns)
         if package is None:
             raise PackageUnknownError(
                 f"cannot find package {checksum}: it was not uploaded yet",

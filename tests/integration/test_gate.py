@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import requests
 
-from deployer.api.gate import COOKIE, OPEN_PATHS
+from deployer.api.callers import COOKIE
+from deployer.api.gate import OPEN_PATHS
 from tests.contracts import Api, Contract, problem
 from tests.servers import RunningServer
 
@@ -79,6 +80,7 @@ def test_the_token_is_taken_as_atolls_key(shared_server: RunningServer) -> None:
         {"X-API-Key": "wrong"},
         {"X-API-Key": ""},
         {"Cookie": f"{COOKIE}=9999999999.{'0' * 64}"},
+        {"Cookie": f"{COOKIE}=0.9999999999.{'0' * 64}"},
         {"Cookie": f"{COOKIE}=."},
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any
 
 import falcon
@@ -14,37 +13,28 @@ import falcon.testing
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from deployer.api.app import create_app
-from deployer.api.services import Services
 from deployer.errors import ManifestInvalidError
 from deployer.manifest import parse_manifest
 from deployer.model import AGENT_NAME
-from deployer.settings import Settings
-from deployer.supervisord_confs import Credentials
+from tests.wired_apps import TEXT, wired_app
 
 METHODS = {"GET", "POST", "PUT", "DELETE", "PATCH"}
 CONVERTER = re.compile(r":[a-z]+\}")
 
 
-class Part:
-    """Stands where a part would: to be wired is all that a route table asks of one."""
-
-    settings = Settings()
-
-    def __getattr__(self, name: str) -> Any:
-        return Part()
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[falcon.App[Any, Any]]:
+    with wired_app(tmp_path_factory.mktemp("state")) as (app, _):
+        yield app
 
 
 @pytest.fixture(scope="module")
-def app() -> falcon.App[Any, Any]:
-    parts: dict[str, Any] = {field.name: Part() for field in fields(Services)}
-    services = Services(**{**parts, "token": "the-token"})
-    return create_app(services, "unix:///nowhere", Credentials("user", "password"))
+def client(app: falcon.App[Any, Any]) -> falcon.testing.TestClient:
+    return falcon.testing.TestClient(app, headers={"Authorization": f"Bearer {TEXT}"})
 
 
 @pytest.fixture(scope="module")
-def document(app: falcon.App[Any, Any]) -> dict[str, Any]:
-    client = falcon.testing.TestClient(app, headers={"Authorization": "Bearer the-token"})
+def document(client: falcon.testing.TestClient) -> dict[str, Any]:
     answer: dict[str, Any] = client.simulate_get("/openapi.json").json
     return answer
 
@@ -147,8 +137,9 @@ def test_a_deployment_is_asked_for_in_json_or_by_the_package_itself(
     assert media_type in body["content"]
 
 
-def test_an_unforeseen_error_is_a_problem_without_its_text(app: falcon.App[Any, Any]) -> None:
-    client = falcon.testing.TestClient(app, headers={"Authorization": "Bearer the-token"})
+def test_an_unforeseen_error_is_a_problem_without_its_text(
+    client: falcon.testing.TestClient,
+) -> None:
     answer = client.simulate_get("/v1/server")  # no part stands behind it, so it breaks
     assert answer.status_code == 500
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -159,9 +150,8 @@ def test_an_unforeseen_error_is_a_problem_without_its_text(app: falcon.App[Any, 
 
 
 def test_the_page_shows_every_operation(
-    app: falcon.App[Any, Any], document: dict[str, Any]
+    client: falcon.testing.TestClient, document: dict[str, Any]
 ) -> None:
-    client = falcon.testing.TestClient(app, headers={"Authorization": "Bearer the-token"})
     page = client.simulate_get("/docs").text
     for _, path, operation in operations(document):
         assert path in page

@@ -1,0 +1,195 @@
+"""Who calls: the holder of a key, a person with a session, a certificate's subject, or anybody."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Final
+
+import falcon
+
+from deployer.api.proxies import SUBJECT, UNIX
+from deployer.api.throttles import Throttle
+from deployer.certificates import CertificateRule, caller_of
+from deployer.errors import AuthenticationRequiredError, KeyUnknownError, TooManyAttemptsError
+from deployer.keys import Caller, Key, Scope, digest_of
+from deployer.store import Store, now
+
+COOKIE: Final = "atoll_session"
+SESSION_SECONDS: Final = 12 * 3600
+_USED_SECONDS: Final = 60.0
+_KEY_CONTEXT: Final = b"atoll-deployer session "
+_log: Final = logging.getLogger(__name__)
+
+
+class Callers:
+    """Tells who sends a request."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        asks_for_keys: bool,
+        local_text: Callable[[], str],
+        certificates: tuple[CertificateRule, ...],
+        throttle: Throttle,
+    ) -> None:
+        """Know the keys in store.
+
+        Args:
+            store: Where keys are kept.
+            asks_for_keys: False: whoever gets here may do everything.
+            local_text: Gives the key in the state directory; sessions are signed with it.
+            certificates: What the holders of client certificates may do; the first that fits.
+            throttle: Slows wrong keys down.
+        """
+        self._store = store
+        self._asks_for_keys = asks_for_keys
+        self._local_text = local_text
+        self._certificates = certificates
+        self._throttle = throttle
+        self._used: dict[str, float] = {}
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether somebody must be known to get in."""
+        return self._asks_for_keys
+
+    def identify(self, req: falcon.Request, *, takes_sessions: bool) -> Caller:
+        """Tell who sends a request.
+
+        A key that is shown decides alone: whoever shows a wrong one is not let in for something
+        else. A right one is looked at before anything is counted, so nobody is locked out by what
+        others try, from the same address or another one.
+
+        Args:
+            req: The request, its environment resolved by `deployer.api.proxies`.
+            takes_sessions: Whether it is for a page: elsewhere a cookie lets nobody in.
+
+        Raises:
+            AuthenticationRequiredError: Nothing was shown, or nothing that lets anybody in.
+            TooManyAttemptsError: The same, and too often.
+        """
+        if not self._asks_for_keys:
+            is_unix = req.remote_addr == UNIX
+            return Caller(who="unix" if is_unix else "none", scope=Scope.ADMIN)
+        texts = list(_texts(req))
+        if texts:
+            return self.holder_of(texts, req.remote_addr or "")
+        caller = self._of_session(req) if takes_sessions else None
+        if caller is None and (subject := req.env.get(SUBJECT)):
+            caller = caller_of(subject, self._certificates)
+        if caller is None:
+            raise _refusal("no key was shown")
+        return caller
+
+    def holder_of(self, texts: Iterable[str], address: str) -> Caller:
+        """Tell who holds a key with one of these texts.
+
+        Args:
+            texts: What somebody shows.
+            address: Where it comes from.
+
+        Raises:
+            AuthenticationRequiredError: None of them is a key's, or it has expired.
+            TooManyAttemptsError: The same, and too often from this address.
+        """
+        for text in texts:
+            key = self._store.keys.find(digest_of(text))
+            if key is not None:
+                if key.has_expired(now()):
+                    raise _refusal(f"the key {key.id} has expired")
+                self._write_use(key)
+                return _holder(key)
+        seconds = self._throttle.count(address)
+        if seconds:
+            error = TooManyAttemptsError(
+                f"cannot let you in: wrong keys came from {address} one after another;"
+                f" try again in {seconds} s",
+                cause="too many wrong keys",
+                hint="the right key is let in at once",
+            )
+            error.retry_after_seconds = seconds
+            raise error
+        raise _refusal("the key that was shown is none")
+
+    def new_session(self, caller: Caller) -> str:
+        """Make the value of a session cookie: whose it is and its end, signed.
+
+        With the key in the state directory, for who reads the database alone must not be able to
+        sign; and with the hash of the holder's key, so that it ends with that key.
+
+        Args:
+            caller: The holder of a key.
+        """
+        end = now() + timedelta(seconds=SESSION_SECONDS)
+        until = int(min(end, caller.expires_at or end).timestamp())
+        key = self._store.keys.get(caller.who.removeprefix("key:"))
+        return f"{key.id}.{until}.{self._sign(key, str(until))}"
+
+    def _of_session(self, req: falcon.Request) -> Caller | None:
+        for value in req.get_cookie_values(COOKIE) or ():
+            key_id, _, rest = value.partition(".")
+            end, _, signature = rest.partition(".")
+            try:
+                key = self._store.keys.get(key_id)
+            except KeyUnknownError:
+                continue
+            # Only what we signed is read as a number.
+            if _are_equal(signature, self._sign(key, end)) and int(end) > time.time():
+                return _holder(key)
+        return None
+
+    def _sign(self, key: Key, end: str) -> str:
+        secret = f"{self._local_text()} {key.digest}".encode()
+        message = _KEY_CONTEXT + f"{key.id} {end}".encode()
+        return hmac.new(secret, message, hashlib.sha256).hexdigest()
+
+    def _write_use(self, key: Key) -> None:
+        """Write down that a key is in use, once a minute: a look must not cost a write."""
+        last, moment = self._used.get(key.id), time.monotonic()
+        if last is not None and moment - last < _USED_SECONDS:
+            return
+        self._used[key.id] = moment
+        try:
+            self._store.keys.set_used(key.id)
+        except sqlite3.Error:  # a full disk keeps nobody out
+            _log.warning("cannot write down that key %s is in use", key.id, exc_info=True)
+
+
+def _texts(req: falcon.Request) -> Iterable[str]:
+    """Give what a request shows as a key, in the headers; an address is logged everywhere."""
+    scheme, _, credentials = (req.get_header("Authorization") or "").partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        yield credentials.strip()
+    if key := req.get_header("X-API-Key"):
+        yield key
+
+
+def _holder(key: Key) -> Caller:
+    return Caller(
+        who=f"key:{key.id}",
+        name=key.name,
+        scope=key.scope,
+        agents=key.agents,
+        expires_at=key.expires_at,
+    )
+
+
+def _refusal(why: str) -> AuthenticationRequiredError:
+    return AuthenticationRequiredError(
+        f"cannot let you in: {why}",
+        cause=why,
+        hint="send `Authorization: Bearer KEY`; the first key lies in the state directory's"
+        " file `token` on the server's machine, and makes others",
+    )
+
+
+def _are_equal(text: str, secret: str) -> bool:
+    """Compare in constant time; as bytes, for compare_digest takes no text beyond ASCII."""
+    return hmac.compare_digest(text.encode("utf-8", "replace"), secret.encode())

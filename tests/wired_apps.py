@@ -1,0 +1,54 @@
+"""The whole application with its gate and real keys, and nothing behind its resources."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+import falcon
+
+from deployer import local_keys
+from deployer.api.app import create_app
+from deployer.api.callers import Callers
+from deployer.api.services import Services
+from deployer.api.throttles import Throttle
+from deployer.settings import Settings
+from deployer.state_dir import StateDir
+from deployer.store import Store
+from deployer.supervisord_confs import Credentials
+
+TEXT: Final = "a-key-of-sufficient-length-for-tests"
+
+
+class Part:
+    """Stands where a part would: to be wired is all that a route table asks of one."""
+
+    settings = Settings()
+
+    def __getattr__(self, name: str) -> Any:
+        return Part()
+
+
+@contextlib.contextmanager
+def wired_app(folder: Path) -> Iterator[tuple[falcon.App[Any, Any], Store]]:
+    """Make the application, and the store in which its keys lie; TEXT is the first one."""
+    state = StateDir(folder)
+    state.token.write_text(TEXT)
+    store = Store(state.database)
+    local_keys.remember(state, store)
+    callers = Callers(
+        store,
+        asks_for_keys=True,
+        local_text=lambda: TEXT,
+        certificates=(),
+        throttle=Throttle(10),
+    )
+    parts: dict[str, Any] = {field.name: Part() for field in fields(Services)}
+    services = Services(**{**parts, "callers": callers})
+    try:
+        yield create_app(services, "unix:///nowhere", Credentials("user", "password")), store
+    finally:
+        store.close()
