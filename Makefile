@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-faults check fix bench lock clean
+.PHONY: help demo test test-faults check audit fix bench lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ check: .venv/.installed  ## Lint, format, types, direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+audit: .venv/.installed  ## Look for known holes in the dependencies, where an index can be asked
+	$(BIN)/python .ci/audit.py
 
 fix: .venv/.installed  ## Apply what the linter and formatter can mend
 	$(BIN)/ruff check --fix .

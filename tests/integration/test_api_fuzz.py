@@ -1,0 +1,91 @@
+"""Whatever the OpenAPI document allows, and much that it does not: answered as it says, no 5xx."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.package_zips import zip_package
+from tests.servers import RunningServer, running_server
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+SECONDS = 20.0
+AGENT = "stdlib_agent"
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server of its own: what is sent to it starts, stops and removes whatever it can name."""
+    root = tmp_path_factory.mktemp("fuzzed")
+    with running_server(root / "state") as server:
+        yield server
+
+
+def test_with_the_token_every_answer_is_documented(fuzzed: RunningServer) -> None:
+    headers = {"Authorization": f"Bearer {fuzzed.token}"}
+    assert fuzz(fuzzed, headers, examples=20) == []
+
+
+def test_without_a_token_every_answer_is_documented(fuzzed: RunningServer) -> None:
+    assert fuzz(fuzzed, {}, examples=5) == []
+
+
+def fuzz(server: RunningServer, headers: dict[str, str], *, examples: int) -> list[str]:
+    """Send made-up requests to every operation, and give what was answered undocumented.
+
+    Half of those that name an agent name one that is there, if what came before did not remove it.
+    """
+    schema = schemathesis.openapi.from_dict(server.request("GET", "/openapi.json").json())
+    schema.config.update(base_url=server.url)
+    breaches = []
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        server.client.deploy(zip_package(AGENT))
+        try:
+            _fuzz_one(operation, headers, examples)
+        except AssertionError as error:
+            breaches.append(f"{operation.label}: {error}")
+    assert server.is_ready()
+    return breaches
+
+
+def _fuzz_one(operation: schemathesis.APIOperation, headers: dict[str, str], examples: int) -> None:
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def send(case: schemathesis.Case) -> None:
+        case.validate_response(_answer(case, headers), checks=CHECKS)
+
+    send()
+
+
+def _answer(case: schemathesis.Case, headers: dict[str, str]) -> schemathesis.Response:
+    """Send one request that holds no thread for long."""
+    query = dict(case.query or {})
+    query.pop("follow", None)
+    query.update((name, "0") for name in ("wait", "timeout") if name in query)
+    case.query = query
+    named = case.path_parameters or {}
+    if "agent" in named and len(str(named["agent"])) % 2:
+        case.path_parameters = {**named, "agent": AGENT}
+    return case.call(headers=headers, timeout=SECONDS)
