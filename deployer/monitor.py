@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Final
 
 from deployer.agents import Agents
+from deployer.audits import Entry
 from deployer.crash_loops import CrashLoops, is_death
 from deployer.errors import DeployerError, SupervisordRefusedError
 from deployer.logs import EVIDENCE_LINES, tail
@@ -224,6 +225,7 @@ class Monitor:
         self._store.events.add(
             "agent.stopped", agent.name, f"{agent.name} was stopped through supervisord"
         )
+        self._store.audit.add(_seen("stop", agent))
 
     def _write_start(self, agent: Agent, release: Release) -> None:
         self._store.agents.set_desired(agent.name, Desired.RUNNING)
@@ -233,6 +235,7 @@ class Monitor:
         self._store.events.add(
             "agent.started", agent.name, f"{agent.name} was started through supervisord"
         )
+        self._store.audit.add(_seen("start", agent))
 
     def _trim(self) -> None:
         """Let the timeline become neither too long nor too old."""
@@ -240,6 +243,8 @@ class Monitor:
             try:
                 oldest = now() - timedelta(days=self._settings.events_days)
                 self._store.events.trim(kept=self._settings.events_kept, before=oldest)
+                if self._settings.audit_days:
+                    self._store.audit.trim(now() - timedelta(days=self._settings.audit_days))
             except Exception:  # noqa: BLE001 - the disk may be full: it is tried again
                 _log.exception("cannot trim the timeline")
             if self._ended.wait(_TRIM_SECONDS):
@@ -330,6 +335,14 @@ class Monitor:
             self._store.events.add("agent.unhealthy", name, f"{sentence}; it is restarted")
             self._store.agents.set_last_error(name, sentence)
             self._runs.end(view.release, process.pid)
+
+
+def _seen(act: str, agent: Agent) -> Entry:
+    """Write down an act that came by supervisord's own ways: who did it, supervisord does not say.
+
+    One through the web UI at ``/supervisor/`` has an entry with its caller's name besides.
+    """
+    return Entry(who="supervisord", operation=act, source="", status=0, agent=agent.name)
 
 
 def _is_news(agent: Agent, was: Process | None, process: Process) -> bool:

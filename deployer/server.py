@@ -23,6 +23,7 @@ from deployer.api.app import create_app
 from deployer.api.callers import Callers
 from deployer.api.documents import Check
 from deployer.api.proxies import Proxies, Wsgi
+from deployer.api.refusals import Refusals
 from deployer.api.services import Services, Waiting
 from deployer.api.throttles import Throttle
 from deployer.api.unparsed import refuse_with_problems
@@ -118,6 +119,7 @@ class Server:
             plans=Plans(parts, environments, runs),
             waiting=Waiting(min(settings.limits.waiting_requests, THREADS // 2)),
             callers=_callers(parts),
+            refusals=Refusals(parts.store.audit.add),
             started_at=now(),
             checks=self._checks,
         )
@@ -149,6 +151,7 @@ class Server:
         self._reconciler.close()
         self._monitor.close()
         self._worker.close()
+        self._services.refusals.flush()
         self._parts.store.close()
         # Threads that wait for an agent would keep the interpreter from ending for a minute; what
         # they were at is journaled, and the next process goes on from there.

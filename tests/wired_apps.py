@@ -13,6 +13,7 @@ import falcon
 from deployer import local_keys
 from deployer.api.app import create_app
 from deployer.api.callers import Callers
+from deployer.api.refusals import Refusals
 from deployer.api.services import Services
 from deployer.api.throttles import Throttle
 from deployer.settings import Settings
@@ -27,6 +28,7 @@ class Part:
     """Stands where a part would: to be wired is all that a route table asks of one."""
 
     settings = Settings()
+    store: Any
 
     def __getattr__(self, name: str) -> Any:
         return Part()
@@ -46,8 +48,10 @@ def wired_app(folder: Path) -> Iterator[tuple[falcon.App[Any, Any], Store]]:
         certificates=(),
         throttle=Throttle(10),
     )
-    parts: dict[str, Any] = {field.name: Part() for field in fields(Services)}
-    services = Services(**{**parts, "callers": callers})
+    part = Part()
+    part.store = store
+    known = {"callers": callers, "parts": part, "refusals": Refusals(store.audit.add)}
+    services: Any = Services(**{field.name: Part() for field in fields(Services)} | known)
     try:
         yield create_app(services, "unix:///nowhere", Credentials("user", "password")), store
     finally:

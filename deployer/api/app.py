@@ -10,6 +10,7 @@ from falcon.routing import CompiledRouter
 
 from deployer.api import problems
 from deployer.api.atoll import WireMarker
+from deployer.api.audits import Audit, AuditTrail
 from deployer.api.gate import Gate
 from deployer.api.inputs import AgentNameConverter, ReleaseNumberConverter
 from deployer.api.logins import Login
@@ -40,7 +41,9 @@ def create_app(services: Services, supervisord_url: str, credentials: Credential
     names = {"localhost", settings.host, settings.agent_host or "localhost"}
     permitted: dict[tuple[str, str], Operation] = {}
     gate = Gate(services.callers, frozenset(name.lower() for name in names), permitted)
-    app: App = falcon.App(middleware=[gate, WireMarker()], router=_Router())
+    store, refusals = services.parts.store, services.refusals
+    trail = AuditTrail(store, permitted, refusals)
+    app: App = falcon.App(middleware=[gate, WireMarker(), trail], router=_Router())
     app.req_options.auto_parse_form_urlencoded = False
     app.req_options.strip_url_path_trailing_slash = False
     app.router_options.converters["agent"] = AgentNameConverter
@@ -54,6 +57,7 @@ def create_app(services: Services, supervisord_url: str, credentials: Credential
     routes += [
         Route("/openapi.json", OpenApi(contract), "server"),
         Route("/docs", Docs(contract), "server"),
+        Route("/v1/audit", Audit(store, refusals), "keys"),
         Route("/login", Login(services.callers), "web"),
         Route("/supervisor", ui, "web"),
         Route("/supervisor/{path:path}", ui, "web"),

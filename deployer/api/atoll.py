@@ -34,7 +34,7 @@ from deployer.api.documents.atoll import (
 )
 from deployer.api.operations import operation
 from deployer.api.packages import UPLOAD_TYPES, PackageReceiver
-from deployer.api.permissions import caller_of, require_agent, require_scope
+from deployer.api.permissions import caller_of, require_act, require_agent
 from deployer.api.services import Services
 from deployer.errors import AgentBusyError, AgentUnknownError, Problem, RequestInvalidError
 from deployer.keys import Scope
@@ -128,7 +128,7 @@ class Wire:
             write(resp, WireMissing(message="Agent not found: upload it"))
             return
         if is_to_start and not view.is_alive:
-            require_scope(req, Scope.OPERATE)
+            require_act(req, Scope.OPERATE)
             _, view = self._act(req, view.agent.name, self._agents.start, Desired.RUNNING)
         write(
             resp,

@@ -39,6 +39,7 @@ class Login:
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Take a key, and lead to supervisord's web UI."""
+        req.context.is_act = True
         form = req.bounded_stream.read(_LONGEST_FORM).decode("ascii", "replace")
         resp.status = HTTPStatus.SEE_OTHER
         resp.location = "/supervisor/"

@@ -45,6 +45,16 @@ def require_scope(req: falcon.Request, scope: Scope) -> None:
         )
 
 
+def require_act(req: falcon.Request, scope: Scope) -> None:
+    """Let a request that turns out to act go on only if its caller has a scope, and note it.
+
+    Raises:
+        ScopeMissingError: They have less.
+    """
+    req.context.is_act = True
+    require_scope(req, scope)
+
+
 def require_agent(req: falcon.Request, agent: str) -> None:
     """Let a request go on only if the agent it names is its caller's to see, and note it.
 

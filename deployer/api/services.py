@@ -14,6 +14,7 @@ from typing import Any, Final
 from deployer.agents import Agents
 from deployer.api.callers import Callers
 from deployer.api.documents import Check
+from deployer.api.refusals import Refusals
 from deployer.errors import TooBusyError
 from deployer.parts import Parts
 from deployer.plans import Plans
@@ -90,6 +91,7 @@ class Services:
         plans: Tells what deployments would do.
         waiting: Places for held requests.
         callers: Tells who sends a request.
+        refusals: Counts those who are not let in.
         started_at: When this process began.
         checks: Looks at everything that must be so for the server to take work.
     """
@@ -100,5 +102,6 @@ class Services:
     plans: Plans
     waiting: Waiting
     callers: Callers
+    refusals: Refusals
     started_at: datetime
     checks: Callable[[], list[Check]]

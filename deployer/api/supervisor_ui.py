@@ -119,7 +119,10 @@ class SupervisorUi:
         query = _query(req)
         if "action" in query:
             require_own_page(req)
-            permissions.require_scope(req, Scope.OPERATE)
+            program = query.get("processname", "").split(":")[0]
+            req.context.target = f"{query['action']} {program}".strip()
+            req.context.agent, _ = agent_of_program(program) or ("", 0)
+            permissions.require_act(req, Scope.OPERATE)
             _refuse_suicide(query)
             with self._waiting.required_place():
                 answer = self._ask(path, query, _ACT_SECONDS)

@@ -8,6 +8,7 @@ Errors are those of `deployer.errors`, as the server raised them.
 """
 
 from deployer.client.clients import Client
+from deployer.client.keys import AuditEntry, Key
 from deployer.client.nouns import (
     Agent,
     AgentHealth,
@@ -32,6 +33,7 @@ from deployer.client.problems import deployment_of
 __all__ = [
     "Agent",
     "AgentHealth",
+    "AuditEntry",
     "Client",
     "Connection",
     "Deployed",
@@ -40,6 +42,7 @@ __all__ = [
     "Failure",
     "ForeignPort",
     "Health",
+    "Key",
     "Logs",
     "Package",
     "Plan",

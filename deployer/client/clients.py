@@ -10,6 +10,7 @@ from urllib.parse import quote
 from deployer.client import deploys, streams, tails
 from deployer.client.answers import Answer, unreadable
 from deployer.client.archives import open_archive
+from deployer.client.keys import AuditEntry, Key
 from deployer.client.nouns import (
     Agent,
     Connection,
@@ -30,7 +31,7 @@ from deployer.errors import AgentUnknownError, PackageUnknownError, WaitTimeoutE
 from deployer.model import AGENT_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -340,6 +341,56 @@ class Client:
     def delete_release(self, name: str, number: int) -> None:
         """Discard a release that is neither current nor needed to go back."""
         self._session.call("DELETE", f"{_agent_path(name, 'releases')}/{int(number)}")
+
+    # Keys and the audit --------------------------------------------------------------------------
+
+    def create_key(
+        self,
+        name: str,
+        *,
+        scope: str = "read",
+        agents: Sequence[str] = ("*",),
+        expires_in_days: float | None = None,
+    ) -> Key:
+        """Make an API key; its text is in the answer, this once.
+
+        Args:
+            name: What it is for.
+            scope: read, operate, deploy or admin; each includes those before it.
+            agents: Patterns of the agents for which that holds.
+            expires_in_days: How long it lasts; None: until it is revoked.
+
+        Raises:
+            ScopeMissingError: It takes an admin key to make one.
+        """
+        media: dict[str, Any] = {"name": name, "scope": scope, "agents": list(agents)}
+        if expires_in_days is not None:
+            media["expires_in_days"] = expires_in_days
+        return Key.read(self._session.call("POST", "/v1/keys", media=media).document)
+
+    def keys(self) -> list[Key]:
+        """List API keys, without their texts."""
+        return [Key.read(each) for each in _items(self._get("/v1/keys"), "keys")]
+
+    def revoke_key(self, key_id: str) -> None:
+        """Let nobody in with a key from now on.
+
+        Raises:
+            KeyUnknownError: There is none of this id.
+        """
+        self._session.call("DELETE", f"/v1/keys/{quote(key_id, safe='')}")
+
+    def audit(
+        self, *, agent: str | None = None, who: str | None = None, limit: int = _PAGE
+    ) -> list[AuditEntry]:
+        """List who did what, the newest first, at most limit entries.
+
+        Args:
+            agent: Only what concerns this agent.
+            who: Only what they did, such as ``key:ID``.
+            limit: How many.
+        """
+        return self._list(AuditEntry, "/v1/audit", "entries", limit=limit, agent=agent, who=who)
 
     # How -----------------------------------------------------------------------------------------
 

@@ -1,0 +1,118 @@
+"""Commands about keys, and the audit of what was done with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from deployer.cli.connections import remote
+from deployer.cli.terminals import Terminal, age
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from deployer.client import AuditEntry, Client, Key
+
+_SCOPES = ("read", "operate", "deploy", "admin")
+
+
+@click.group
+def keys() -> None:
+    """Make, list and revoke API keys."""
+
+
+@keys.command
+@click.argument("name")
+@click.option(
+    "--scope",
+    type=click.Choice(_SCOPES),
+    default="read",
+    show_default=True,
+    help="Each includes those before it.",
+)
+@click.option(
+    "--agent", "agents", multiple=True, metavar="PATTERN", help="Only for such, as in 'web-*'."
+)
+@click.option("--days", type=click.FloatRange(0, min_open=True), help="How long it lasts.")
+@remote
+def create(
+    client: Client,
+    terminal: Terminal,
+    name: str,
+    scope: str,
+    agents: tuple[str, ...],
+    days: float | None,
+) -> None:
+    """Make a key and print it, this once: the server keeps only a hash of it."""
+    made = client.create_key(name, scope=scope, agents=agents or ("*",), expires_in_days=days)
+    if terminal.as_json:
+        terminal.document(made.document)
+        return
+    terminal.line(made.key)
+    click.echo(f"key {made.id} is shown this once; keep it in a safe place", err=True)
+
+
+@keys.command("list")
+@remote
+def list_keys(client: Client, terminal: Terminal) -> None:
+    """List keys, without their texts."""
+    found = client.keys()
+    if terminal.as_json:
+        terminal.documents("keys", found)
+        return
+    titles = ("ID", "NAME", "SCOPE", "AGENTS", "AGE", "EXPIRES", "LAST USED")
+    terminal.table(titles, [_row(each) for each in found])
+
+
+@keys.command
+@click.argument("key_id", metavar="ID")
+@remote
+def revoke(client: Client, terminal: Terminal, key_id: str) -> None:
+    """Let nobody in with a key from now on."""
+    client.revoke_key(key_id)
+    if terminal.as_json:
+        terminal.document({"id": key_id, "revoked": True})
+    else:
+        terminal.line(f"key {key_id} is revoked")
+
+
+@click.command
+@click.option("--agent", metavar="NAME", help="What concerns this agent only.")
+@click.option("--who", metavar="WHO", help="What they did only, such as key:ID.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@remote
+def audit(
+    client: Client, terminal: Terminal, agent: str | None, who: str | None, limit: int
+) -> None:
+    """List who did what, the latest last."""
+    found = client.audit(agent=agent, who=who, limit=limit)[::-1]
+    if terminal.as_json:
+        terminal.documents("entries", found)
+        return
+    titles = ("AT", "WHO", "NAME", "FROM", "WHAT", "AGENT", "TARGET", "STATUS", "TIMES")
+    terminal.table(titles, [_entry(each) for each in found])
+
+
+def _row(key: Key) -> tuple[object, ...]:
+    name = f"{key.name} (in the file token)" if key.is_local else key.name
+    used = age(key.last_used_at)
+    return (
+        *(key.id, name, key.scope, ", ".join(key.agents), age(key.created_at)),
+        *(_local_time(key.expires_at), used and f"{used} ago"),
+    )
+
+
+def _entry(entry: AuditEntry) -> tuple[object, ...]:
+    times = entry.times if entry.times > 1 else None
+    return (
+        *(_local_time(entry.at), entry.who, entry.name, entry.source, entry.operation),
+        *(entry.agent, entry.target, entry.status or None, times),
+    )
+
+
+def _local_time(moment: datetime | None) -> str | None:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment else None
+
+
+COMMANDS = (keys, audit)
