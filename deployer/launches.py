@@ -13,6 +13,7 @@ from deployer.launch_policies import LaunchPolicy
 from deployer.leftovers import MARKER
 from deployer.manifest import Manifest
 from deployer.model import Package, Release
+from deployer.requirements import Rules, require_allowed
 from deployer.settings import Settings
 from deployer.state_dir import StateDir
 
@@ -54,8 +55,10 @@ def requirements_of(package: Package, settings: Settings) -> tuple[str, ...]:
     """Say what to install: what the package asks for, and the runner if that is to start it.
 
     Raises:
+        RequirementsInvalidError: The settings have become stricter since it was uploaded.
         EntryPointMissingError: The runner is to start it, and is not to be had any more.
     """
+    require_allowed(package.requirements, requirement_rules(settings))
     if not package.entry_point.startswith(_RUNNER):
         return package.requirements
     if not settings.runtime_requirements:
@@ -66,6 +69,16 @@ def requirements_of(package: Package, settings: Settings) -> tuple[str, ...]:
             hint="add a main.py to the package, or runtime_requirements to the settings",
         )
     return (*package.requirements, *settings.runtime_requirements)
+
+
+def requirement_rules(settings: Settings) -> Rules:
+    """Say what the settings ask of requirements."""
+    install = settings.install
+    return Rules(
+        require_hashes=install.require_hashes,
+        allow_direct_urls=install.allow_direct_urls,
+        allowed_indexes=install.allowed_indexes,
+    )
 
 
 def live_place(

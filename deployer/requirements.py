@@ -17,6 +17,7 @@ from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from deployer.errors import Problem, RequirementsInvalidError
+from deployer.index_urls import is_below
 
 REQUIREMENTS_NAME: Final = "requirements.txt"
 LARGEST_FILE: Final = 64 * 1024
@@ -32,7 +33,27 @@ _CODING: Final = re.compile(r"\s*#.*?coding[:=]\s*([-\w.]+)")  # PEP 263, as pip
 _HASH: Final = re.compile(r"\s--hash(?:=|\s+)(\S+)\s*$")
 _SHA256: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _ARCHIVE: Final = re.compile(r"\.(?:whl|zip|egg|tgz|tar(?:\.\w+)?)$", re.IGNORECASE)
+_DIRECT: Final = re.compile(r"[\w.\[\], -]+?\s*@\s*(https://[^\s;#@?\\]+)\s*(?:\s;.*)?", re.ASCII)
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|.*\s@\s|[\w.\[\],-]+@")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is asked of requirements beyond being plain.
+
+    Attributes:
+        require_hashes: Each must have one.
+        allow_direct_urls: An archive may be named by its https address.
+        allowed_indexes: What such an address must lie below; none: anywhere.
+    """
+
+    require_hashes: bool = False
+    allow_direct_urls: bool = False
+    allowed_indexes: tuple[str, ...] = ()
+
+
+PLAIN: Final = Rules()
+"""The rules of a server whose settings say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +76,7 @@ class Requirement:
 
 
 def parse_requirements(
-    text: bytes | str, filename: str = REQUIREMENTS_NAME
+    text: bytes | str, filename: str = REQUIREMENTS_NAME, *, rules: Rules = PLAIN
 ) -> tuple[Requirement, ...]:
     """Read a requirements file that holds plain requirements, and nothing else.
 
@@ -64,6 +85,7 @@ def parse_requirements(
     Args:
         text: The file; as bytes, UTF-8 with or without a byte order mark.
         filename: Named in every problem.
+        rules: What else is asked of each.
 
     Returns:
         The requirements in the file's order.
@@ -76,7 +98,7 @@ def parse_requirements(
     try:
         for number, line in _logical_lines(_decoded(text), filename, problems):
             try:
-                found.append(parse_requirement(line))
+                found.append(parse_requirement(line, rules))
             except ValueError as error:
                 problems.append(Problem(f"{filename}:{number}", str(error)))
         if len(found) > MOST_REQUIREMENTS:
@@ -90,8 +112,12 @@ def parse_requirements(
     return tuple(found)
 
 
-def parse_requirement(line: str) -> Requirement:
+def parse_requirement(line: str, rules: Rules = PLAIN) -> Requirement:
     """Read one plain requirement, as in ``[dependencies] packages``.
+
+    Args:
+        line: Without a line break.
+        rules: What else is asked of it.
 
     Raises:
         ValueError: It is anything else; the message fits behind the name of the place.
@@ -102,8 +128,17 @@ def parse_requirement(line: str) -> Requirement:
             raise ValueError(f"takes sha256 hashes of 64 hex digits only, not {_shown(match[1])}")
         hashes.append(match[1].lower())
         rest = rest[: match.start()]
-    if reason := _foreign(rest):
+    direct = _DIRECT.fullmatch(rest) if rules.allow_direct_urls else None
+    if (
+        direct is not None
+        and rules.allowed_indexes
+        and not is_below(direct[1], rules.allowed_indexes)
+    ):
+        raise ValueError(f"names an address that install.allowed_indexes does not: {_shown(rest)}")
+    if direct is None and (reason := _foreign(rest)):
         raise ValueError(f"{reason}: {_shown(rest)}")
+    if rules.require_hashes and not hashes:
+        raise ValueError(f"must have a --hash=sha256:..., as this server asks: {_shown(rest)}")
     try:
         parsed = pep508.Requirement(rest)
         # The parser lets names such as '0_' through, which nothing else takes.
@@ -111,7 +146,8 @@ def parse_requirement(line: str) -> Requirement:
         extras = sorted({canonicalize_name(extra, validate=True) for extra in parsed.extras})
     except (pep508.InvalidRequirement, InvalidName, RecursionError) as error:
         raise ValueError(f"is not a requirement such as 'requests>=2': {_shown(rest)}") from error
-    if parsed.url is not None or _ARCHIVE.search(parsed.name):
+    url = parsed.url if direct is not None and parsed.url == direct[1] else None
+    if parsed.url != url or "$" in rest or _ARCHIVE.search(parsed.name):
         raise ValueError(f"must be a name and versions, not a file or address: {_shown(rest)}")
     for specifier in parsed.specifier:
         # `===` compares text, so packaging lets anything stand behind it.
@@ -119,7 +155,8 @@ def parse_requirement(line: str) -> Requirement:
             raise ValueError(f"names no version: {_shown(rest)}")
     bracketed = f"[{','.join(extras)}]" if extras else ""
     marker = f" ; {parsed.marker}" if parsed.marker else ""
-    text = f"{name}{bracketed}{parsed.specifier}{marker}"
+    wanted = f" @ {url}" if url is not None else parsed.specifier
+    text = f"{name}{bracketed}{wanted}{marker}"
     return Requirement(name, text, tuple(sorted(set(hashes))))
 
 
@@ -130,6 +167,22 @@ def normalise(requirements: Iterable[Requirement]) -> tuple[str, ...]:
     chose; that is what makes a lock fit for both.
     """
     return tuple(sorted({str(requirement) for requirement in requirements}))
+
+
+def require_allowed(lines: Iterable[str], rules: Rules) -> None:
+    """Judge requirements again that were taken before, perhaps under other settings.
+
+    Raises:
+        RequirementsInvalidError: Some would not be taken any more; every one is listed.
+    """
+    problems = []
+    for line in lines:
+        try:
+            parse_requirement(line, rules)
+        except ValueError as error:
+            problems.append(Problem(REQUIREMENTS_NAME, str(error)))
+    if problems:
+        raise _refused(problems, REQUIREMENTS_NAME)
 
 
 def _decoded(text: bytes | str) -> str:

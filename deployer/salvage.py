@@ -9,9 +9,12 @@ from deployer import packages
 from deployer.errors import DeployerError
 from deployer.model import Desired, Process, Release, ReleaseStatus
 from deployer.parts import Parts
+from deployer.requirements import Rules
 from deployer.store import now
 
 _log: Final = logging.getLogger(__name__)
+
+_TAKEN_BEFORE: Final = Rules(allow_direct_urls=True)  # whatever the settings allow by now
 
 
 class Salvage:
@@ -54,7 +57,9 @@ class Salvage:
                     stream, self._parts.state.tmp, max_bytes=archive.stat().st_size
                 )
             received.path.unlink()
-            inspected = packages.inspect(archive, self._parts.settings.limits, has_runtime=True)
+            inspected = packages.inspect(
+                archive, self._parts.settings.limits, has_runtime=True, rules=_TAKEN_BEFORE
+            )
         except DeployerError as error:
             _log.warning("cannot salvage package %s: %s", sha256, error.detail)
             return

@@ -274,6 +274,7 @@ def _installer_settings(settings: Settings) -> InstallerSettings:
         extra_index_urls=settings.extra_index_urls,
         find_links=settings.find_links,
         exclude_newer=settings.exclude_newer,
+        require_hashes=settings.install.require_hashes,
         lock_max_age_seconds=settings.lock_max_age_seconds,
         install_seconds=settings.limits.install_seconds,
         python_search=settings.python.search,

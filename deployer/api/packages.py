@@ -24,6 +24,7 @@ from deployer.errors import (
     UnsupportedMediaTypeError,
 )
 from deployer.keys import Scope
+from deployer.launches import requirement_rules
 from deployer.model import Package
 from deployer.store import now
 from deployer.trust import missing
@@ -142,6 +143,7 @@ class PackageReceiver:
             received.path,
             self._settings.limits,
             has_runtime=bool(self._settings.runtime_requirements),
+            rules=requirement_rules(self._settings),
         )
         return packages.package_of(received, inspected, received_at=now())
 

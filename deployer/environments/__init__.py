@@ -39,6 +39,7 @@ class InstallerSettings:
         extra_index_urls: Asked before it. May hold users and passwords.
         find_links: Directories or addresses with wheels.
         exclude_newer: An RFC 3339 date; dependencies uploaded later do not exist.
+        require_hashes: Nothing is installed whose hash the requirements do not give.
         lock_max_age_seconds: How long a lock is used again for equal requirements.
         install_seconds: How long one build may take in all.
         python_search: Where to look for interpreters before PATH.
@@ -52,6 +53,7 @@ class InstallerSettings:
     extra_index_urls: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
     exclude_newer: str | None = None
+    require_hashes: bool = False
     lock_max_age_seconds: float = 86400.0
     install_seconds: float = 600.0
     python_search: tuple[Path, ...] = ()
@@ -258,6 +260,7 @@ class Environments:
             indexes=(*self._sources.extra_indexes, self._sources.index or "default"),
             find_links=self._sources.find_links,
             exclude_newer=self._sources.exclude_newer,
+            require_hashes=self._settings.require_hashes,
         )
 
     def _installer(self) -> Installer:

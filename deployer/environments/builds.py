@@ -107,7 +107,8 @@ class Build:
             pins = self.installer.resolve(
                 self._run, self.venv, self.python, requirements, refresh=refresh
             )
-        return Lock(inputs, datetime.now(UTC), hold_to(pins, inputs.requirements))
+        held = hold_to(pins, inputs.requirements, require_hashes=inputs.require_hashes)
+        return Lock(inputs, datetime.now(UTC), held)
 
     def install(self, lock: Lock, *, offline: bool = False) -> None:
         """Write a lock, and install it into the empty environment.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
+
+from deployer.settings.addresses import without_login
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +49,12 @@ def read_sources(
             line = f"machine {parts.hostname} login {_quoted(user)} password {_quoted(password)}\n"
             logins.setdefault(parts.hostname, line)
     return Sources(
-        index=None if index_url is None else _without_login(index_url),
-        extra_indexes=tuple(_without_login(url) for url in extra),
-        find_links=tuple(_without_login(link) for link in find_links),
+        index=None if index_url is None else without_login(index_url),
+        extra_indexes=tuple(without_login(url) for url in extra),
+        find_links=tuple(without_login(link) for link in find_links),
         exclude_newer=exclude_newer,
         netrc="".join(logins.values()),
     )
-
-
-def _without_login(url: str) -> str:
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _quoted(word: str) -> str:

@@ -193,6 +193,14 @@ class Pip:
                 cause="pip cannot honour exclude_newer",
                 hint="Install uv, or remove exclude_newer from the settings.",
             )
+        if self.sources.extra_indexes:
+            # pip takes the highest version that any of them has: whoever registers a private
+            # name on the public index would be installed in its place.
+            raise InstallError(
+                "cannot resolve the dependencies: pip cannot hold a name to the first index",
+                cause="pip cannot hold a name to the first index",
+                hint="Install uv, or remove extra_index_urls from the settings.",
+            )
         report = requirements.with_name("report.json")
         run(self.compile_command(venv, requirements, report), "resolve the dependencies")
         return pins_of_report(json.loads(report.read_text(encoding="utf-8")))
@@ -223,8 +231,6 @@ class Pip:
         words = ["--only-binary", ":all:", "--progress-bar", "off"]
         if self.sources.index is not None:
             words += ["--index-url", self.sources.index]
-        for index in self.sources.extra_indexes:
-            words += ["--extra-index-url", index]
         for link in self.sources.find_links:
             words += ["--find-links", link]
         return words

@@ -63,6 +63,7 @@ class Inputs:
         indexes: Addresses without credentials, in the order in which they are asked.
         find_links: Directories or addresses with wheels.
         exclude_newer: Dependencies uploaded later do not exist; None: all do.
+        require_hashes: Every dependency had to be among the requirements, with its hashes.
     """
 
     requirements: tuple[str, ...]
@@ -71,6 +72,7 @@ class Inputs:
     indexes: tuple[str, ...]
     find_links: tuple[str, ...] = ()
     exclude_newer: str | None = None
+    require_hashes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +172,37 @@ def pins_of_report(report: Mapping[str, Any]) -> tuple[Pin, ...]:
     return tuple(sorted(pins, key=lambda pin: pin.requirement))
 
 
-def hold_to(pins: Iterable[Pin], requirements: Sequence[str]) -> tuple[Pin, ...]:
+def hold_to(
+    pins: Iterable[Pin], requirements: Sequence[str], *, require_hashes: bool = False
+) -> tuple[Pin, ...]:
     """Keep only the hashes that an author allows, where one gave hashes.
 
     uv adds an author's hashes to those of the index instead of comparing them, and pip wants
     hashes for all or none, so neither is given them.
 
+    Args:
+        pins: What was resolved.
+        requirements: Lines, with the author's hashes.
+        require_hashes: There must be one for every pin.
+
     Raises:
-        ResolutionError: The index has no file with an allowed hash.
+        ResolutionError: The index has no file with an allowed hash, or a required one is missing.
     """
     allowed: dict[str, set[str]] = {}
     for line in requirements:
         if hashes := _HASH.findall(line):
             allowed.setdefault(_name(line), set()).update(hashes)
+    pins = tuple(pins)
+    missing = [pin.requirement for pin in pins if pin.name not in allowed]
+    if require_hashes and missing:
+        cause = f"no hash is given for {', '.join(missing)}"
+        raise ResolutionError(
+            f"cannot resolve the dependencies: {cause}",
+            cause=cause,
+            hint="This server installs nothing without a hash: list the dependencies of your"
+            " dependencies too, each with --hash=sha256:... `uv pip compile --generate-hashes`"
+            " writes such a file.",
+        )
     held: list[Pin] = []
     for pin in pins:
         kept = tuple(each for each in pin.hashes if each in allowed.get(pin.name, pin.hashes))

@@ -32,8 +32,10 @@ from deployer.packages.archives import Archive, Entry
 from deployer.packages.layouts import EntryPoint, Layout, choose_entry_point, lay_out
 from deployer.requirements import (
     LARGEST_FILE,
+    PLAIN,
     REQUIREMENTS_NAME,
     Requirement,
+    Rules,
     normalise,
     parse_requirement,
     parse_requirements,
@@ -125,7 +127,9 @@ def receive(stream: BinaryIO, directory: Path, *, max_bytes: int) -> Received:
     return Received(path, md5.hexdigest(), sha256.hexdigest(), size)
 
 
-def inspect(path: Path, limits: LimitSettings, *, has_runtime: bool) -> Inspected:
+def inspect(
+    path: Path, limits: LimitSettings, *, has_runtime: bool, rules: Rules = PLAIN
+) -> Inspected:
     """Judge a package: the ZIP, the manifest, the dependencies and what is to be started.
 
     Every content is decompressed once and compared with its checksum, and kept nowhere.
@@ -134,6 +138,7 @@ def inspect(path: Path, limits: LimitSettings, *, has_runtime: bool) -> Inspecte
         path: The ZIP.
         limits: How much is taken.
         has_runtime: Whether ATOLL's own runner is there for packages that bring no script.
+        rules: What is asked of requirements.
 
     Returns:
         What the package holds.
@@ -154,7 +159,9 @@ def inspect(path: Path, limits: LimitSettings, *, has_runtime: bool) -> Inspecte
             for entry in archive.entries:
                 findings.of(_read_through, archive, entry)
         if layout is not None:
-            inspected = _inspect_contents(archive, layout, findings, has_runtime=has_runtime)
+            inspected = _inspect_contents(
+                archive, layout, findings, has_runtime=has_runtime, rules=rules
+            )
     if findings.errors or inspected is None:
         raise findings.combined()
     return inspected
@@ -229,22 +236,22 @@ def _read_manifest(archive: Archive, layout: Layout) -> Manifest:
     return parse_manifest(b"".join(archive.content(entry)), name)
 
 
-def _read_requirements(archive: Archive, layout: Layout) -> tuple[Requirement, ...]:
+def _read_requirements(archive: Archive, layout: Layout, rules: Rules) -> tuple[Requirement, ...]:
     entry = layout.files.get(REQUIREMENTS_NAME)
     if entry is None:
         return ()
     if entry.size_bytes > LARGEST_FILE:
         problem = Problem(REQUIREMENTS_NAME, f"must have at most {LARGEST_FILE} bytes")
         raise RequirementsInvalidError(f"cannot take the package: {problem}", problems=[problem])
-    return parse_requirements(b"".join(archive.content(entry)), REQUIREMENTS_NAME)
+    return parse_requirements(b"".join(archive.content(entry)), REQUIREMENTS_NAME, rules=rules)
 
 
-def _named_packages(manifest: Manifest, layout: Layout) -> tuple[Requirement, ...]:
+def _named_packages(manifest: Manifest, layout: Layout, rules: Rules) -> tuple[Requirement, ...]:
     found: list[Requirement] = []
     problems: list[Problem] = []
     for number, line in enumerate(manifest.dependencies.packages):
         try:
-            found.append(parse_requirement(line))
+            found.append(parse_requirement(line, rules))
         except ValueError as error:
             where = f"{layout.manifest_name}: dependencies.packages[{number}]"
             problems.append(Problem(where, str(error)))
@@ -254,13 +261,13 @@ def _named_packages(manifest: Manifest, layout: Layout) -> tuple[Requirement, ..
 
 
 def _inspect_contents(
-    archive: Archive, layout: Layout, findings: _Findings, *, has_runtime: bool
+    archive: Archive, layout: Layout, findings: _Findings, *, has_runtime: bool, rules: Rules
 ) -> Inspected | None:
     manifest = findings.of(_read_manifest, archive, layout)
-    requirements = findings.of(_read_requirements, archive, layout)
+    requirements = findings.of(_read_requirements, archive, layout, rules)
     if manifest is None:
         return None
-    packages = findings.of(_named_packages, manifest, layout)
+    packages = findings.of(_named_packages, manifest, layout, rules)
     if archive.problems:
         return None
     entry_point = findings.of(choose_entry_point, manifest, layout, has_runtime=has_runtime)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -28,7 +27,15 @@ from deployer.errors import SettingsInvalidError
 from deployer.model import HealthCheck, RestartPolicy
 from deployer.quantities import Bytes, Count, Flag, Number, PortNumber, Seconds, Whole
 from deployer.settings.access import CertificateSettings, Proxy, SocketMode
-from deployer.settings.addresses import AbsolutePath, Address, Url, absolute, is_loopback, plain
+from deployer.settings.addresses import (
+    AbsolutePath,
+    Address,
+    Url,
+    absolute,
+    is_loopback,
+    without_login,
+)
+from deployer.settings.installs import PYPI, InstallSettings, Moment
 from deployer.settings.sections import Section
 from deployer.settings.sources import Key, Sources
 from deployer.settings.trust import TrustSettings
@@ -181,6 +188,7 @@ class Settings(Section):
         find_links: Directories or addresses with wheels.
         installer: What resolves and installs.
         exclude_newer: An RFC 3339 date; dependencies uploaded later do not exist.
+        install: What may be installed.
         lock_max_age_seconds: How long a lock is used again for equal requirements.
         cache_dir: The installer's cache; None: in the state directory.
         python: Where interpreters come from.
@@ -212,7 +220,8 @@ class Settings(Section):
     extra_index_urls: tuple[Url, ...] = ()
     find_links: tuple[str, ...] = ()
     installer: Literal["uv", "pip"] = "uv"
-    exclude_newer: Annotated[str, AfterValidator(plain)] | None = None
+    exclude_newer: Moment | None = None
+    install: Annotated[InstallSettings, Field(validate_default=True)] = InstallSettings()
     lock_max_age_seconds: Annotated[Number, Field(ge=0)] = 86400.0
     cache_dir: AbsolutePath | None = None
     python: PythonSettings = PythonSettings()
@@ -259,6 +268,20 @@ class Settings(Section):
     def _links_absolute(cls, links: tuple[str, ...]) -> tuple[str, ...]:
         # The installer runs in an empty directory, where a relative path means nothing.
         return tuple(link if "://" in link else str(absolute(Path(link))) for link in links)
+
+    @field_validator("install")
+    @classmethod
+    def _indexes_allowed(cls, install: InstallSettings, info: ValidationInfo) -> InstallSettings:
+        given = info.data
+        extra, links = given.get("extra_index_urls") or (), given.get("find_links") or ()
+        foreign = install.foreign([given.get("index_url") or PYPI, *extra, *links])
+        if foreign:
+            shown = ", ".join(without_login(url) for url in foreign)
+            raise ValueError(f"allowed_indexes does not allow {shown}")
+        if given.get("installer") == "pip" and extra:
+            # pip takes the highest version of all indexes: a public name would beat a private one.
+            raise ValueError("extra_index_urls need uv: pip cannot hold names to their first index")
+        return install
 
     @property
     def agent_ports(self) -> range:

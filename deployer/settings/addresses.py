@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field
 
@@ -43,6 +44,14 @@ Address = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(pla
 
 Url = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(plain)]
 """An address; which schemes make sense decides whoever opens it."""
+
+
+def without_login(url: str) -> str:
+    """Give an address without user and password, to be shown."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def is_loopback(host: str) -> bool:

@@ -9,7 +9,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deployer.errors import RequirementsInvalidError
-from deployer.requirements import normalise, parse_requirement, parse_requirements
+from deployer.requirements import (
+    Rules,
+    normalise,
+    parse_requirement,
+    parse_requirements,
+    require_allowed,
+)
 
 HASH = "sha256:" + "0123456789abcdef" * 4
 
@@ -176,3 +182,65 @@ def test_what_is_taken_is_one_line_that_means_the_same_again(line: str) -> None:
     assert len(str(found).splitlines()) == 1
     assert not str(found).startswith("-")
     assert parse_requirement(str(found)) == found
+
+
+DIRECT = Rules(allow_direct_urls=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "six @ https://a.example/six-1.0-py3-none-any.whl",
+        f"six@https://a.example/six-1.0.tar.gz ; python_version<'4' --hash={HASH}",
+        "six[x] @ https://a.example:8443/t/six.zip",
+    ],
+)
+def test_an_https_address_is_taken_where_the_settings_allow_it(line: str) -> None:
+    found = parse_requirement(line, DIRECT)
+
+    assert parse_requirement(str(found), DIRECT) == found
+    with pytest.raises(ValueError, match=r"not an address|not a file"):
+        parse_requirement(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("six @ http://a.example/six.whl", "six @ git+https://a.example/six", "six @ file:///x"),
+        *("six @ https://me:word@a.example/x.whl", "six @ https://a.example/${HOME}/x.whl"),
+        *("six @ https://a.example/x.whl#sha256=0", "six @ https://a.example/x.whl?y=1"),
+        *("https://a.example/x.whl", "-e six @ https://a.example/x.tar.gz", "six @ ./x.whl"),
+        *("six @ https://a.example/x.whl --pre", "six @ https://a.example\\x", "-r https://x/y"),
+    ],
+)
+def test_other_addresses_are_refused_even_then(line: str) -> None:
+    with pytest.raises(ValueError, match=r"must|is not a requirement"):
+        parse_requirement(line, DIRECT)
+
+
+def test_an_address_lies_below_an_allowed_index() -> None:
+    rules = Rules(allow_direct_urls=True, allowed_indexes=("https://a.example/team",))
+
+    assert parse_requirement("six @ https://a.example/team/six.whl", rules)
+    with pytest.raises(ValueError, match="allowed_indexes does not"):
+        parse_requirement("six @ https://a.example/teammate/six.whl", rules)
+
+
+def test_every_requirement_without_a_hash_is_told_where_they_are_required() -> None:
+    with pytest.raises(RequirementsInvalidError) as caught:
+        parse_requirements(
+            f"six==1.0 --hash={HASH}\nattrs\nidna\n", rules=Rules(require_hashes=True)
+        )
+
+    assert [str(each).split(" ")[0] for each in caught.value.problems] == [
+        "requirements.txt:2:",
+        "requirements.txt:3:",
+    ]
+
+
+def test_what_was_taken_under_milder_settings_is_judged_again() -> None:
+    lines = ("six", f"attrs==1.0 --hash={HASH}")
+    require_allowed(lines, Rules())
+
+    with pytest.raises(RequirementsInvalidError, match="'six'"):
+        require_allowed(lines, Rules(require_hashes=True))

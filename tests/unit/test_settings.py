@@ -315,3 +315,37 @@ def test_signatures_are_not_required_of_nobody(written: Writer) -> None:
     found = problems(written('{"trust": {"require": true}}'))
 
     assert "trust.require: must be false while trust.keys is empty" in found[0]
+
+
+@pytest.mark.parametrize(
+    "moment", ["2026-01-31", "2026-01-31T12:00:00Z", "2026-01-31t12:00:00.5+01:00"]
+)
+def test_exclude_newer_is_a_date_or_a_time_with_its_zone(moment: str) -> None:
+    assert load_settings(None, {}, {"exclude_newer": moment}).exclude_newer == moment
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["now", "2026", "2026-02-30", "2026-01-31T12:00:00", "20260131", "2026-01-31T25:00:00Z"],
+)
+def test_another_exclude_newer_is_refused(moment: str) -> None:
+    (told,) = problems(overrides={"exclude_newer": moment})
+    assert told.startswith("--exclude-newer: must be a date such as '2026-01-31'")
+
+
+def test_an_index_that_is_not_allowed_is_refused() -> None:
+    allowed = {"install.allowed_indexes": "https://pypi.example/team"}
+    (told,) = problems(overrides=allowed)
+    assert told.endswith("allowed_indexes does not allow https://pypi.org/simple")
+    (told,) = problems(overrides={**allowed, "index_url": "https://me:secret@pypi.example/teams"})
+    assert told.endswith("does not allow https://pypi.example/teams")
+    taken = {**allowed, "index_url": "https://me:secret@pypi.example/team/simple"}
+    assert load_settings(None, {}, taken).install.allowed_indexes
+    (told,) = problems(overrides={**taken, "find_links": "/srv/wheels"})
+    assert told.endswith("does not allow /srv/wheels")
+
+
+def test_pip_is_given_no_second_index() -> None:
+    urls = {"installer": "pip", "extra_index_urls": "https://pypi.example/simple"}
+    (told,) = problems(overrides=urls)
+    assert "extra_index_urls need uv" in told
