@@ -11,6 +11,7 @@ from deployer.errors import (
     ReleaseDamagedError,
     StartError,
 )
+from deployer.limits.footprints import Footprint
 from deployer.model import Agent, Desired, PortLease, Release, ReleaseStatus
 from deployer.parts import Parts
 from deployer.runs import Runs
@@ -35,6 +36,8 @@ class Agents:
         self._processes = parts.processes
         self._readings = parts.readings
         self._retries = parts.retries
+        self._limiter = parts.limiter
+        self._usages = parts.usages
         self._last_look: tuple[tuple[int, ...], tuple[AgentView, ...]] = (), ()
         self._last_rows: tuple[int, _Rows] = -1, ((), {}, {})
 
@@ -57,6 +60,16 @@ class Agents:
             process,
             self._readings.of(process),
             self._retries.of(name),
+        )
+
+    def footprint(self, view: AgentView) -> Footprint | None:
+        """Tell what an agent may use and does use now; None before it has a release."""
+        if view.release is None:
+            return None
+        return Footprint(
+            allowance=self._runs.allowance(view.release),
+            mechanisms=self._limiter.mechanisms,
+            usage=self._usages.of(view.release.program) if view.is_alive else None,
         )
 
     def views(self) -> tuple[AgentView, ...]:

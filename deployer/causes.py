@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from deployer.model import Answer
+from deployer.quantities import size_text
 
 _STATUS_LINE_CHARACTERS: Final = 120
 _CANNOT_EXECUTE: Final = frozenset({126, 127})
@@ -91,8 +92,8 @@ def explain_death(  # noqa: PLR0911 - one return a kind of death, in the order t
 
     Returns:
         The cause. Its code is one of ``address-in-use``, ``permission-denied``, ``killed``,
-        ``out-of-memory``, ``missing-module``, ``syntax-error``, ``exception``, ``cannot-execute``,
-        ``wrong-port`` (another one than it was given is in use) and ``exited``.
+        ``memory-limit``, ``out-of-memory``, ``missing-module``, ``syntax-error``, ``exception``,
+        ``cannot-execute``, ``wrong-port`` (another one than it was given is in use) and ``exited``.
     """
     if signal is not None:
         return _killed(signal, memory_limit)
@@ -117,6 +118,32 @@ def explain_death(  # noqa: PLR0911 - one return a kind of death, in the order t
     words = _last_words(lines)
     text = f"{ended}: {words}" if words else f"{ended} and printed nothing"
     return Cause(text, "read its log: atoll-deployer logs", "exited")
+
+
+def explain_memory_limit(memory_limit: int) -> Cause:
+    """Say that a process was ended because its agent reached its limit.
+
+    Args:
+        memory_limit: In bytes.
+    """
+    return Cause(
+        f"killed: memory limit {size_text(memory_limit)}",
+        "let it use less, or raise [resources] memory_limit in agent.toml",
+        "memory-limit",
+    )
+
+
+def explain_pids_limit(limit: int) -> Cause:
+    """Say that an agent was ended because it had more processes and threads than it may.
+
+    Args:
+        limit: How many it may have.
+    """
+    return Cause(
+        f"killed: limit of {limit} processes and threads",
+        "let it start fewer, or raise [resources] pids_limit in agent.toml",
+        "pids-limit",
+    )
 
 
 def explain_unhealthy(answer: Answer, *, listening: Collection[int], port: int) -> Cause:
@@ -233,7 +260,7 @@ def _killed(signal: int, memory_limit: int | None) -> Cause:
     except ValueError:  # a real-time signal, of which only the first and last have names
         name = f"signal {signal}"
     if signal == signals.SIGKILL:
-        limit = f" (its limit is {_size(memory_limit)})" if memory_limit else ""
+        limit = f" (its limit is {size_text(memory_limit)})" if memory_limit else ""
         hint = f"it ran out of memory{limit}, or somebody ran kill -9"
     elif signal in _CRASHES:
         hint = "it crashed outside Python: suspect a compiled dependency"
@@ -300,21 +327,16 @@ def _explain_exception(raised: _Exception, memory_limit: int | None) -> Cause:
             "syntax-error",
         )
     if raised.line.startswith("MemoryError"):
-        limit = f" of {_size(memory_limit)}" if memory_limit else ""
+        if memory_limit is None:
+            hint = "the machine had no more for it: see [resources] memory_limit in agent.toml"
+            return Cause(f"out of memory{place}", hint, "out-of-memory")
         return Cause(
-            f"out of memory{place}",
-            f"it reached its limit{limit}: see [resources] memory_limit in agent.toml",
-            "out-of-memory",
+            f"out of memory{place}: memory limit {size_text(memory_limit)}",
+            "let it use less, or raise [resources] memory_limit in agent.toml",
+            "memory-limit",
         )
     return Cause(raised.line, f"raised{place}" if place else "", "exception")
 
 
 def _last_words(lines: Sequence[str]) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def _size(size_bytes: int) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if size_bytes >= size:
-            return f"{size_bytes / size:.4g} {unit}"
-    return f"{size_bytes} bytes"

@@ -66,6 +66,41 @@ class Sandbox:
 
 
 @dataclass(frozen=True, slots=True)
+class RunGroupPlan:
+    """A control group that the launcher makes for one run, and joins.
+
+    Attributes:
+        directory: What its path begins with; a dot and the pid of the run are added.
+        settings: Files in it and what is written there, in this order, before it is joined.
+    """
+
+    directory: Path
+    settings: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimits:
+    """How a run is held to what it may use.
+
+    Attributes:
+        groups: Control groups; they hold all processes of the run together.
+        data_bytes: Of each process (RLIMIT_DATA); None: any.
+        processes: Of the run's user (RLIMIT_NPROC); None: any.
+        cpus: The CPUs that it may run on; empty: all.
+        nice: Added to its nice value.
+        oom_score: Added to the score by which the kernel chooses whom to end when the machine is
+            out of memory: agents go before the server.
+    """
+
+    groups: tuple[RunGroupPlan, ...] = ()
+    data_bytes: int | None = None
+    processes: int | None = None
+    cpus: tuple[int, ...] = ()
+    nice: int = 0
+    oom_score: int = 500
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchPolicy:
     """Everything that the launcher needs to start one program.
 
@@ -79,6 +114,7 @@ class LaunchPolicy:
         umask: Of the agent's process.
         open_files: The most descriptors it may hold, soft and hard.
         stop_seconds: Between SIGTERM and SIGKILL at a stop; rounded up to whole seconds.
+        resources: How it is held to what it may use.
         inherits_from: The numeric host whose listening socket supervisord hands over as descriptor
             3; empty: the program binds one itself. Like the port it stands in the command.
         sandbox: What it can reach.
@@ -93,6 +129,7 @@ class LaunchPolicy:
     umask: int = 0o077
     open_files: int = 4096
     stop_seconds: float = 10.0
+    resources: ResourceLimits = ResourceLimits()
     inherits_from: str = ""
     sandbox: Sandbox = Sandbox()
 
@@ -135,6 +172,7 @@ def _fields(policy: LaunchPolicy) -> Iterator[tuple[str, str]]:
     yield "directory", str(policy.directory)
     yield "umask", f"{policy.umask:o}"
     yield "open_files", str(policy.open_files)
+    yield from _resource_fields(policy.resources)
     yield "executable", str(policy.executable)
     for argument in policy.arguments:
         yield "argument", argument
@@ -168,6 +206,22 @@ def _sandbox_fields(sandbox: Sandbox) -> Iterator[tuple[str, str]]:
     ):
         for path in paths:
             yield key, str(path)
+
+
+def _resource_fields(resources: ResourceLimits) -> Iterator[tuple[str, str]]:
+    for group in resources.groups:
+        yield "group", str(group.directory)
+        for file, value in group.settings:
+            yield "group_setting", f"{file}={value}"
+    if resources.data_bytes is not None:
+        yield "data_bytes", str(resources.data_bytes)
+    if resources.processes is not None:
+        yield "processes", str(resources.processes)
+    if resources.cpus:
+        yield "cpus", ",".join(map(str, resources.cpus))
+    if resources.nice:
+        yield "nice", str(resources.nice)
+    yield "oom_score", str(resources.oom_score)
 
 
 def _escape(text: str) -> str:

@@ -12,7 +12,6 @@ used. The one line on standard error says which.
 from __future__ import annotations
 
 import os
-import resource
 import select
 import sys
 
@@ -24,6 +23,7 @@ if __name__ == "__main__":
     sys.modules["deployer"] = _package
 
 from deployer.kernel import SandboxError, call
+from deployer.resource_limits import ResourceLimits, join_groups, limit_resources
 from deployer.sandboxes import Sandbox, change_user, restrict, take_namespaces
 
 _HEADER = b"atoll-launch-policy 1"
@@ -56,7 +56,7 @@ class Policy:
         self.arguments: list[bytes] = []
         self.variables: dict[bytes, bytes] = {}
         self.umask = 0o077
-        self.open_files = 4096
+        self.resources = ResourceLimits()
         self.sandbox = Sandbox()
 
 
@@ -93,8 +93,9 @@ def confine(policy: Policy, port: bytes, parent: int) -> None:
     Raises:
         LaunchError: A step failed. Nothing is left out: this process must not become an agent.
     """
-    limit_resources(policy)
     try:
+        join_groups(policy.resources)
+        limit_resources(policy.resources)
         take_namespaces(policy.sandbox)
         change_user(policy.sandbox)
         enter_directory(policy)
@@ -134,14 +135,6 @@ def inherited_sockets() -> dict[bytes, bytes]:
     except OSError:
         return {}
     return {b"LISTEN_FDS": b"1", b"LISTEN_PID": b"%d" % os.getpid()} if is_socket else {}
-
-
-def limit_resources(policy: Policy) -> None:
-    """Limit descriptors, soft and hard, and leave no core dumps."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = policy.open_files if hard == resource.RLIM_INFINITY else min(policy.open_files, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def enter_directory(policy: Policy) -> None:
@@ -207,9 +200,7 @@ def _read_line(policy: Policy, line: bytes) -> None:
         setattr(policy, key.decode(), text)
     elif key == b"umask":
         policy.umask = int(text, 8)
-    elif key == b"open_files":
-        policy.open_files = int(text)
-    elif not policy.sandbox.read_line(key, text):
+    elif not (policy.resources.read_line(key, text) or policy.sandbox.read_line(key, text)):
         raise ValueError("unknown")
 
 

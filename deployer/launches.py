@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,15 +11,23 @@ from typing import Final
 
 from deployer.errors import EntryPointMissingError
 from deployer.launch_policies import LaunchPolicy
-from deployer.leftovers import MARKER
+from deployer.limits.allowances import Allowance
+from deployer.limits.limiters import Limiter
 from deployer.manifest import Manifest
 from deployer.model import Package, Release
 from deployer.requirements import Rules, require_allowed
 from deployer.settings import Settings
-from deployer.state_dir import StateDir
+from deployer.state_dir import MARKER, PROGRAM, StateDir
 
 _RUNNER: Final = "runner "
 _SEARCH_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+_THREAD_COUNTS: Final = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "GOMAXPROCS",
+    "PYTHON_CPU_COUNT",  # what os.cpu_count() answers, from Python 3.13 on
+)
 _REHEARSAL_PORTS: Final = 100
 _EPHEMERAL_PORTS: Final = range(32768, 61000)
 _LAST_PORT: Final = 65535
@@ -139,6 +148,7 @@ def launch_policy(
     release: Release,
     place: Place,
     port: int,
+    limiter: Limiter,
     *,
     inherits_from: str = "",
 ) -> LaunchPolicy:
@@ -150,9 +160,11 @@ def launch_policy(
         release: What is launched.
         place: Where.
         port: The leased port.
+        limiter: Says how it is held to what it may use.
         inherits_from: The numeric host whose listening socket it is given; empty: it binds one.
     """
     manifest = read_manifest(release.manifest)
+    allowance = limiter.allow(manifest)
     venv = state.venv(release.agent, release.number)
     for directory in (place.data, place.tmp, place.run):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -170,14 +182,24 @@ def launch_policy(
             "HOME": str(place.data),
             "TMPDIR": str(place.tmp),
             "ATOLL_AGENT_NAME": release.agent,
+            PROGRAM: release.program,
             "ATOLL_AGENT_DATA_DIR": str(place.data),
+            **_thread_counts(allowance),
             **manifest.env,
             "HOST": settings.bind_address,
             MARKER: str(state.root),
         },
         stop_seconds=manifest.deployment.stop_seconds,
+        resources=limiter.limit_run(release.program, allowance, port),
         inherits_from=inherits_from,
     )
+
+
+def _thread_counts(allowance: Allowance) -> dict[str, str]:
+    """Tell libraries how many threads are of use: by themselves they count the machine's CPUs."""
+    if allowance.cpus is None:
+        return {}
+    return dict.fromkeys(_THREAD_COUNTS, str(math.ceil(allowance.cpus)))
 
 
 def _arguments(entry_point: str, port: int) -> tuple[str, ...]:

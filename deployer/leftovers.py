@@ -10,8 +10,7 @@ from typing import Final
 
 import psutil
 
-MARKER: Final = "ATOLL_DEPLOYER_STATE"
-"""The variable that every process of ours carries, with the path of its state directory."""
+from deployer.state_dir import MARKER
 
 _END_SECONDS: Final = 5.0
 

@@ -147,23 +147,31 @@ class Monitor:
                 # Whoever is at work on an agent says why it did not come up. But one that had come
                 # up may die just before they are done, and then nobody else would tell.
                 is_told = is_ours and (agent.last_error or self._readings.of(was) is None)
-                self._write_death(agent, release, process, is_told=bool(is_told))
+                self._write_death(agent, release, was, process, is_told=bool(is_told))
             elif was is not None and process.state is State.FATAL and agent.last_error:
                 self._write_end(agent, process)
         elif is_ours:
             return
         elif is_death(was, process):  # and another one runs already
-            self._write_death(agent, release, process, is_told=False)
+            self._write_death(agent, release, was, process, is_told=False)
         elif process.state is State.STOPPED and was is not None and was.state is not State.STOPPED:
             self._write_stop(agent, release)
         elif process.state is State.STARTING and agent.desired is Desired.STOPPED:
             self._write_start(agent, release)
 
     def _write_death(
-        self, agent: Agent, release: Release, process: Process, *, is_told: bool
+        self,
+        agent: Agent,
+        release: Release,
+        was: Process | None,
+        process: Process,
+        *,
+        is_told: bool,
     ) -> None:
         lines = tail(self._state.stderr_log(release.program), EVIDENCE_LINES)
-        cause = self._runs.explain_death(release, agent.port or 0, lines)
+        cause = self._runs.explain_death(
+            release, agent.port or 0, lines, pid=None if was is None else was.pid
+        )
         sentence = f"{agent.name} died: {cause.text}"
         self._store.events.add("process.died", agent.name, sentence)
         if is_told:

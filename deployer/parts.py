@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from deployer.agent_locks import AgentLocks
 from deployer.environments.compilations import Compilations
+from deployer.limits.limiters import Limiter
+from deployer.limits.usages import Usages
+from deployer.limits.verdicts import Verdicts
 from deployer.processes import ProcessTable
 from deployer.programs import Programs
 from deployer.readings import Readings
@@ -31,10 +34,13 @@ class Parts:
         supervisord: The one that runs the agents.
         processes: What it last said.
         trust: Which packages may be deployed.
+        limiter: Holds agents to what they may use.
+        usages: What agents use.
         readings: What agents last answered.
         locks: Who is at work on which agent.
         retries: When agents that failed are tried again.
         compilations: Bytecode of environments, made in the background.
+        verdicts: Why this server ended a run.
     """
 
     settings: Settings
@@ -45,7 +51,10 @@ class Parts:
     supervisord: Supervisord
     processes: ProcessTable
     trust: Trust
+    limiter: Limiter
+    usages: Usages
     readings: Readings = field(default_factory=Readings)
     locks: AgentLocks = field(default_factory=AgentLocks)
     retries: Retries = field(default_factory=Retries)
     compilations: Compilations = field(default_factory=Compilations)
+    verdicts: Verdicts = field(default_factory=Verdicts)

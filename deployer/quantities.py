@@ -48,6 +48,26 @@ def parse_bytes(value: object) -> int:
     return size
 
 
+def size_text(size_bytes: int) -> str:
+    """Write a size as `parse_bytes` reads it, in the unit in which it is shortest.
+
+    Sizes that people chose come out as they wrote them: ``64MB``, ``256MiB``; others are rounded
+    to a tenth.
+    """
+    exact = [
+        f"{size_bytes // size}{prefix}{kind}"
+        for factor, kind in ((1000, "B"), (1024, "iB"))
+        for power, prefix in enumerate("KMGT", start=1)
+        if size_bytes % (size := factor**power) == 0
+    ]
+    if exact:
+        return min(exact, key=lambda text: (len(text), "i" in text))
+    for power, prefix in ((4, "T"), (3, "G"), (2, "M"), (1, "K")):
+        if size_bytes >= 1024**power:
+            return f"{size_bytes / 1024**power:.1f}{prefix}iB"
+    return f"{size_bytes}B"
+
+
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 """A size in bytes."""
 

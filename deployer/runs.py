@@ -28,6 +28,7 @@ from deployer.launches import (
     read_manifest,
     rehearsal_place,
 )
+from deployer.limits.allowances import Allowance
 from deployer.logs import RunLog
 from deployer.model import Answer, HealthCheck, Process, Release, RestartPolicy, State
 from deployer.parts import Parts
@@ -236,6 +237,10 @@ class Runs:
         manifest = read_manifest(release.manifest)
         return manifest.restart_policy(self._settings.defaults.restart_policy)
 
+    def allowance(self, release: Release) -> Allowance:
+        """Say what a release may use: as its manifest says, else as the settings do."""
+        return self._parts.limiter.allow(read_manifest(release.manifest))
+
     def health_check(self, release: Release) -> HealthCheck:
         """Say how a release is asked: as its manifest says, else as the settings do."""
         manifest = read_manifest(release.manifest)
@@ -249,9 +254,25 @@ class Runs:
         """Tell whether an agent that is down could not listen on a port of its own again."""
         return not ports.can_bind(port, host=self._settings.bind_address)
 
-    def explain_death(self, release: Release, port: int, lines: list[str]) -> Cause:
-        """Say why a release's process died, out of the last lines that it wrote."""
+    def explain_death(
+        self, release: Release, port: int, lines: list[str], *, pid: int | None
+    ) -> Cause:
+        """Say why a release's process died.
+
+        Args:
+            release: What ran.
+            port: Where it was to listen.
+            lines: The last that it wrote.
+            pid: Of the process; None when it never had one that we saw.
+        """
+        verdict = self._parts.verdicts.of(release.program, pid)
+        if verdict is not None:
+            return Cause(verdict.text, verdict.hint, verdict.code)
         process = self._processes.get(release.program)
+        memory_limit = self.allowance(release).memory_bytes
+        was_killed = process is not None and process.signal == SIGKILL
+        if was_killed and memory_limit is not None and self._oom_kills(release, pid):
+            return causes.explain_memory_limit(memory_limit)
         holder = ports.holder_of(port)
         cause = causes.explain_death(
             None if process is None else process.exit_code,
@@ -260,7 +281,7 @@ class Runs:
             (),
             port=port,
             holder=None if holder is None else str(holder),
-            memory_limit=read_manifest(release.manifest).resources.memory_limit,
+            memory_limit=memory_limit,
         )
         if cause.code == "address-in-use" and self._sockets.is_given_to(release):
             return causes.explain_ignored_socket(port)
@@ -292,6 +313,9 @@ class Runs:
                 avoid.add(port)
                 taken = error
         raise taken
+
+    def _oom_kills(self, release: Release, pid: int | None) -> int:
+        return self._parts.limiter.oom_kills(release.program, pid)
 
     def _open_log(self, release: Release) -> RunLog:
         return RunLog(
@@ -330,9 +354,17 @@ class Runs:
     def _start(self, release: Release, place: Place, port: int, log: RunLog) -> int:
         """Have supervisord start the release's program; return its pid."""
         program = release.program
+        self._parts.verdicts.forget(program)
+        self._parts.limiter.forget(program)
         host = self._sockets.hold(release, port)
         policy = launch_policy(
-            self._state, self._settings, release, place, port, inherits_from=host
+            self._state,
+            self._settings,
+            release,
+            place,
+            port,
+            self._parts.limiter,
+            inherits_from=host,
         )
         faults.reach("launches.launch_policy")
         self._parts.programs.write(policy, self.restart_policy(release))
@@ -347,7 +379,7 @@ class Runs:
             )
         process = self._processes.get(program)
         if process is None or process.pid is None:
-            raise self._died(release, port, log)
+            raise self._died(release, port, log, pid=None)
         where = "" if place.is_live else " to rehearse"
         self._store.events.add(
             "process.started",
@@ -355,6 +387,10 @@ class Runs:
             f"{release.agent} release {release.number} was started{where} on port {port},"
             f" pid {process.pid}",
         )
+        for sentence in self.allowance(release).clamped:
+            self._store.events.add(
+                "agent.limit_clamped", release.agent, f"{release.agent}: {sentence}"
+            )
         return process.pid
 
     def _prove(self, run: Run, log: RunLog, watcher: Watcher) -> Answer:
@@ -398,7 +434,7 @@ class Runs:
             )
         process = self._processes.get(run.release.program)
         if process is None or not self._lives(run):
-            raise self._died(run.release, run.port, log)
+            raise self._died(run.release, run.port, log, pid=run.pid)
         if not answer.healthy:
             raise self._unhealthy(run, answer, log)
         self._readings.record(process, answer, checked_at=now())
@@ -413,7 +449,7 @@ class Runs:
             and is_running(run.pid)
         )
 
-    def _died(self, release: Release, port: int, log: RunLog) -> StartError:
+    def _died(self, release: Release, port: int, log: RunLog, *, pid: int | None) -> StartError:
         # Its exit code is known once supervisord has reaped it, which may be a moment away.
         self._processes.wait(
             release.program,
@@ -421,7 +457,7 @@ class Runs:
             timeout_seconds=_AFTER_KILL_SECONDS,
         )
         lines = log.read()
-        cause = self.explain_death(release, port, lines)
+        cause = self.explain_death(release, port, lines, pid=pid)
         kind = PortTakenError if cause.code == "address-in-use" else StartError
         return kind(
             f"cannot start {release.agent}: {cause.text}",

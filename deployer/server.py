@@ -31,6 +31,8 @@ from deployer.deployments import Deployments
 from deployer.environments import Environments, InstallerSettings
 from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefusedError
 from deployer.leftovers import end_leftovers
+from deployer.limits.limiters import Limiter
+from deployer.limits.usages import Usages
 from deployer.monitor import Monitor
 from deployer.parts import Parts
 from deployer.plans import Plans
@@ -49,6 +51,7 @@ from deployer.store.copies import restore
 from deployer.supervisord import Supervisord, connect
 from deployer.supervisord_confs import Credentials, read_credentials
 from deployer.trust import Trust
+from deployer.watchdog import Watchdog
 from deployer.worker import Worker
 
 _log: Final = logging.getLogger(__name__)
@@ -101,6 +104,8 @@ class Server:
             supervisord=supervisord,
             processes=ProcessTable(supervisord.states),
             trust=Trust(settings.trust, self._state.packages),
+            limiter=Limiter(self._state, settings.limits),
+            usages=Usages(self._state.root),
         )
         runs = Runs(parts)
         environments = Environments(_installer_settings(settings))
@@ -109,6 +114,7 @@ class Server:
         self._parts = parts
         self._worker = Worker(parts, deployments, agents)
         self._monitor = Monitor(parts, runs, agents)
+        self._watchdog = Watchdog(parts, runs)
         self._reconciler = Reconciler(parts, runs, agents)
         self._recovery = Recovery(parts, runs, deployments, agents)
         self._recovered = threading.Event()
@@ -149,6 +155,7 @@ class Server:
         with contextlib.suppress(SystemExit, KeyboardInterrupt):
             listener.run()
         self._reconciler.close()
+        self._watchdog.close()
         self._monitor.close()
         self._worker.close()
         self._services.refusals.flush()
@@ -162,6 +169,7 @@ class Server:
         """Set right what the last process left, and only then say that work is taken."""
         try:
             self._monitor.start()
+            self._watchdog.start()
             self._parts.processes.refresh()
             if self._damage:
                 _log.error("%s", self._damage)
@@ -181,6 +189,7 @@ class Server:
             time.sleep(_PARENT_SECONDS)
         _log.critical("supervisord is gone; ending what it left")
         end_leftovers(self._state.root)
+        self._parts.limiter.close()
         os._exit(1)
 
     def _checks(self) -> list[Check]:

@@ -15,10 +15,11 @@ from typing import Final
 
 from deployer import __version__, faults, local_keys, ports
 from deployer.errors import ProgramConfigError, ServeRefusedError, SettingsInvalidError
-from deployer.leftovers import MARKER, end_leftovers
+from deployer.leftovers import end_leftovers
+from deployer.limits.groups import remove_leftover_groups
 from deployer.programs import Programs, replace_file
 from deployer.settings import Settings
-from deployer.state_dir import StateDir
+from deployer.state_dir import MARKER, StateDir
 
 _KEPT_VARIABLES: Final = (
     faults.VARIABLE,
@@ -76,6 +77,7 @@ def prepare(settings: Settings) -> StateDir:
         _take_lock(state)
         if settings.supervisor.url is None:  # a foreign one has kept the agents running meanwhile
             end_leftovers(state.root)
+            remove_leftover_groups(state)
         _try_port(settings)
         replace_file(state.settings, settings.to_json().encode())
         local_keys.read_text(state)

@@ -5,6 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+MARKER: Final = "ATOLL_DEPLOYER_STATE"
+"""The variable that every process of ours carries, with the path of its state directory."""
+
+PROGRAM: Final = "ATOLL_AGENT_PROGRAM"
+"""The variable that every process of an agent carries, with the name of its program."""
 
 
 def default_state_dir() -> Path:
@@ -84,6 +91,11 @@ class StateDir:
     def lock(self) -> Path:
         """Held with flock by the one server of this state directory."""
         return self.run / "lock"
+
+    @property
+    def group_roots(self) -> Path:
+        """Names the control groups of this server, a directory a line."""
+        return self.run / "groups"
 
     @property
     def logs(self) -> Path:

@@ -41,6 +41,12 @@ def called_host(req: falcon.Request, services: Services) -> str:
     return services.parts.settings.agent_host or req.host
 
 
+def agent_document(view: AgentView, req: falcon.Request, services: Services) -> documents.Agent:
+    """Write an agent for whoever asks."""
+    footprint = services.agents.footprint(view)
+    return documents.agent(view, called_host(req, services), footprint)
+
+
 def answer_act(
     req: falcon.Request,
     resp: falcon.Response,
@@ -92,9 +98,8 @@ class Agents:
             if view.agent.name > after and caller.sees(view.agent.name)
         ]
         page = views[:limit]
-        host = called_host(req, self._services)
         more = page[-1].agent.name if len(views) > limit else None
-        items = [documents.agent(view, host) for view in page]
+        items = [agent_document(view, req, self._services) for view in page]
         write(resp, documents.AgentList(agents=items, count=len(items), next=more))
 
 
@@ -114,7 +119,7 @@ class OneAgent:
     def on_get(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Show everything that is known of it now."""
         view = self._services.agents.view(agent)
-        write(resp, documents.agent(view, called_host(req, self._services)))
+        write(resp, agent_document(view, req, self._services))
 
     @operation(
         "Remove an agent",
@@ -227,7 +232,7 @@ class AgentWait:
                         cause=f"{agent} is {view.status}",
                     )
                 time.sleep(_POLL_SECONDS)
-        write(resp, documents.agent(view, called_host(req, self._services)))
+        write(resp, agent_document(view, req, self._services))
 
 
 class AgentLogs:

@@ -96,6 +96,7 @@ class Server:
                 last_port=settings.agent_ports[-1],
                 supervisord=settings.supervisor.url or "own",
                 isolation="none",
+                limits=documents.limits_of_server(self._services.parts.limiter.mechanisms),
             ),
         )
 

@@ -134,6 +134,61 @@ class AgentHealth(Answer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentUsage(Answer):
+    """What all processes of an agent use together.
+
+    Attributes:
+        cpus: CPU seconds a second; None until it was looked at twice.
+        memory_bytes: Resident.
+        processes: How many there are.
+        pids: How many there are with their threads.
+        disk_bytes: In the directories that it may write; None: not measured yet.
+        measured_at: When.
+    """
+
+    cpus: float | None = None
+    memory_bytes: int = 0
+    processes: int = 0
+    pids: int = 0
+    disk_bytes: int | None = None
+    measured_at: datetime | None = field(default=None, metadata=TIME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentLimit(Answer):
+    """How much an agent may use of one thing.
+
+    Attributes:
+        limit: Bytes, CPUs, or processes with their threads; None: as much as there is.
+        mechanism: What holds the agent to it.
+        hard: Whether the kernel does, for all its processes together, at every moment.
+    """
+
+    limit: float | int | None = None
+    mechanism: str = ""
+    hard: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentLimits(Answer):
+    """What an agent may use.
+
+    Attributes:
+        memory: Bytes.
+        cpu: CPUs.
+        pids: Processes with their threads.
+        disk: Bytes in the directories that it may write.
+        clamped: A sentence for each limit that its manifest sets beyond the machine.
+    """
+
+    memory: AgentLimit = field(metadata={"read": AgentLimit.read})
+    cpu: AgentLimit = field(metadata={"read": AgentLimit.read})
+    pids: AgentLimit = field(metadata={"read": AgentLimit.read})
+    disk: AgentLimit = field(metadata={"read": AgentLimit.read})
+    clamped: tuple[str, ...] = field(default=(), metadata=TEXTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Agent(Answer):
     """A name under which releases run, and how it is now.
 
@@ -152,6 +207,8 @@ class Agent(Answer):
         started_at: When its process started.
         restarts: How often it was started again by itself.
         health: The last health check; None before the first.
+        usage: What it uses; None while it does not run.
+        limits: What it may use; None before its first release.
         last_error: Why it is not running; empty while all is well.
     """
 
@@ -168,6 +225,8 @@ class Agent(Answer):
     started_at: datetime | None = field(default=None, metadata=TIME)
     restarts: int = 0
     health: AgentHealth | None = field(default=None, metadata={"read": AgentHealth.read})
+    usage: AgentUsage | None = field(default=None, metadata={"read": AgentUsage.read})
+    limits: AgentLimits | None = field(default=None, metadata={"read": AgentLimits.read})
     last_error: str = ""
 
 

@@ -68,13 +68,17 @@ class ResourcesTable(Table):
 
     Attributes:
         cpu_limit: Cores, such as 0.5.
-        memory_limit: Bytes.
+        memory_limit: Bytes of main memory.
+        pids_limit: Processes and threads.
+        disk_limit: Bytes in the directories that the agent may write.
         max_concurrent_requests: The agent's own business; shown.
         health_check_interval: Seconds.
     """
 
     cpu_limit: Annotated[Number, Field(gt=0, le=4096)] | None = None
     memory_limit: Bytes | None = None
+    pids_limit: Annotated[Whole, Field(ge=1, le=4_194_304)] | None = None
+    disk_limit: Bytes | None = None
     max_concurrent_requests: Count | None = None
     health_check_interval: Seconds | None = None
 

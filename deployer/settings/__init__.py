@@ -81,6 +81,11 @@ class LimitSettings(Section):
         log_bytes: Of one log file before it is rotated.
         log_backups: Rotated log files that are kept.
         wrong_keys: From one address in a minute before it is told to wait.
+        agent_memory: Bytes of main memory of an agent whose manifest says nothing; None: no limit.
+        agent_cpus: The same for CPU seconds a second.
+        agent_pids: The same for processes and threads.
+        agent_disk: The same for bytes in the directories that it may write.
+        mechanisms: What may hold agents to their limits; what works here is used, the first best.
         waiting_requests: Held or streaming requests at once.
         atoll_wait_seconds: Until a request of ATOLL's client is let go; it gives up after 30.
     """
@@ -96,6 +101,15 @@ class LimitSettings(Section):
     log_bytes: Bytes = 10 * _MIB
     log_backups: Annotated[Whole, Field(ge=0, le=1000)] = 3
     wrong_keys: Count = 20
+    agent_memory: Bytes | None = None
+    agent_cpus: Annotated[Number, Field(gt=0, le=4096)] | None = None
+    agent_pids: Count | None = 4096
+    agent_disk: Bytes | None = None
+    mechanisms: tuple[Literal["cgroup2", "cgroup1", "rlimits"], ...] = (
+        "cgroup2",
+        "cgroup1",
+        "rlimits",
+    )
     waiting_requests: Count = 16
     atoll_wait_seconds: Seconds = 25.0
 

@@ -7,6 +7,7 @@ second; here it also turns as soon as a child has died and whenever something of
 
 from __future__ import annotations
 
+import os
 import sys
 import weakref
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import Any
 
 from supervisor import events
 
+from deployer.limits.groups import remove_leftover_groups
+from deployer.state_dir import MARKER, StateDir
 from deployer.supervisor_plugin.groups import Everything, Groups
 from deployer.supervisor_plugin.interfaces import AgentsInterface
 from deployer.supervisor_plugin.locks import Lock, LockHeldError
@@ -87,6 +90,7 @@ def _install(
         wakeup.close()
         pushes.close()
         sockets.close()
+        _remove_groups(options.logger)
         held.close()
         cleanup()
 
@@ -102,6 +106,17 @@ def _hold(options: Any, path: str) -> Lock:
         options.logger.critical(str(error))
         sys.stderr.write(f"{error}\n")
         raise
+
+
+def _remove_groups(logger: Any) -> None:
+    """Remove the control groups of our agents, with whatever is left in them: all have ended."""
+    root = os.environ.get(MARKER)
+    try:
+        if root:
+            remove_leftover_groups(StateDir(Path(root)))
+    except Exception as error:  # noqa: BLE001 - supervisord must get on with its end
+        sentence = f"agents: cannot remove their control groups: {error!r}"
+        logger.critical(sentence)
 
 
 def _guard(logger: Any) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 import deployer.launcher
-from deployer.launch_policies import Cover, LaunchPolicy, Sandbox, policy_bytes
+from deployer.launch_policies import (
+    Cover,
+    LaunchPolicy,
+    ResourceLimits,
+    RunGroupPlan,
+    Sandbox,
+    policy_bytes,
+)
 from tests.supervisord_process import is_alive, wait_until
 
 SHOW = """\
@@ -273,3 +280,52 @@ def test_the_agent_dies_with_its_parent(tmp_path: Path) -> None:
         process.kill()
 
         wait_until(lambda: not is_alive(agent))
+
+
+def test_a_run_is_held_to_its_resource_limits(tmp_path: Path) -> None:
+    look = (
+        "import json, os, resource, sys\n"
+        "json.dump([resource.getrlimit(resource.RLIMIT_DATA), sorted(os.sched_getaffinity(0)),"
+        " os.nice(0), open('/proc/self/oom_score_adj').read().strip()], sys.stdout)"
+    )
+    cpu = min(os.sched_getaffinity(0))
+    resources = ResourceLimits(data_bytes=300_000_000, cpus=(cpu,), nice=3)
+
+    _, done = launch(tmp_path, arguments=("-I", "-S", "-c", look), resources=resources)
+
+    assert json.loads(done.stdout) == [[300_000_000] * 2, [cpu], os.nice(0) + 3, "500"]
+
+
+def test_a_run_joins_a_group_of_its_own_once_its_limits_are_set(tmp_path: Path) -> None:
+    # a directory takes the kernel's place: files are there, and show what was written in them
+    group = RunGroupPlan(tmp_path / "weather--7", (("memory.max", "64"),))
+    policy = LaunchPolicy(
+        "weather--7", Path("/bin/true"), (), tmp_path, 8123, resources=ResourceLimits((group,))
+    )
+    path = tmp_path / "policy"
+    path.write_bytes(policy_bytes(policy))
+    make = (
+        "import os, sys\n"
+        "os.mkdir(directory := f'weather--7.{os.getpid()}')\n"
+        "for file in ('memory.max', 'cgroup.procs'): open(f'{directory}/{file}', 'w').close()\n"
+        "os.execv(sys.executable, sys.argv[1:])"
+    )
+    launched_by = [sys.executable, "-I", "-S", LAUNCHER, "8123", str(path)]
+    with subprocess.Popen(
+        [sys.executable, "-c", make, *launched_by], stdin=subprocess.DEVNULL, cwd=tmp_path
+    ) as process:
+        process.wait(timeout=20)
+
+    directory = tmp_path / f"weather--7.{process.pid}"
+    assert process.returncode == 0
+    assert (directory / "memory.max").read_text() == "64"
+    assert (directory / "cgroup.procs").read_text() == str(process.pid)
+
+
+def test_a_limit_that_cannot_be_set_starts_nothing(tmp_path: Path) -> None:
+    group = RunGroupPlan(tmp_path / "gone" / "weather--7", (("memory.max", "64"),))
+
+    _, done = launch(tmp_path, resources=ResourceLimits(groups=(group,)))
+
+    assert done.returncode == 126
+    assert done.stderr.startswith("launcher: cannot make the control group")

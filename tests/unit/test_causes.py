@@ -125,9 +125,16 @@ def test_memory_errors_name_the_limit() -> None:
 
     cause = death(1, *lines, memory_limit=256 * 2**20)
 
-    assert cause.text == "out of memory in m.py:4"
-    assert "limit of 256 MiB" in cause.hint
-    assert cause.code == "out-of-memory"
+    assert cause.text == "out of memory in m.py:4: memory limit 256MiB"
+    assert cause.code == "memory-limit"
+
+
+def test_a_memory_error_without_a_limit_is_the_machines() -> None:
+    lines = ("Traceback (most recent call last):", '  File "m.py", line 4, in f', "MemoryError")
+
+    cause = death(1, *lines)
+
+    assert (cause.text, cause.code) == ("out of memory in m.py:4", "out-of-memory")
 
 
 def test_an_exit_without_a_traceback_is_told_with_its_last_words() -> None:
@@ -171,7 +178,7 @@ def test_a_real_kill_is_told_by_the_signals_name(tmp_path: Path) -> None:
 
 
 def test_sigkill_suggests_the_memory_limit() -> None:
-    assert "its limit is 4 GiB" in death(None, signal=9, memory_limit=4 * 2**30).hint
+    assert "its limit is 4GiB" in death(None, signal=9, memory_limit=4 * 2**30).hint
 
 
 def test_sigkill_without_a_limit_suggests_memory_all_the_same() -> None:

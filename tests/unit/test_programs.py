@@ -289,7 +289,7 @@ def test_any_text_arrives_exactly(arguments: list[str], variables: dict[str, str
     assert read.arguments == [text.encode() for text in arguments]
     assert read.variables == {key.encode(): value.encode() for key, value in variables.items()}
     assert (read.executable, read.directory) == (b"/venv/bin/python", b"/code")
-    assert (read.program, read.umask, read.open_files) == (NAME.encode(), 0o027, 99)
+    assert (read.program, read.umask, read.resources.open_files) == (NAME.encode(), 0o027, 99)
 
 
 def test_bytes_that_are_no_text_arrive_exactly() -> None:

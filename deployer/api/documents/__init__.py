@@ -24,6 +24,7 @@ from deployer.api.documents.keys import (
     key,
     new_key,
 )
+from deployer.api.documents.limits import Limits, Mechanisms, Usage, limits_of_server
 from deployer.api.documents.machine import (
     Check,
     Event,
@@ -70,10 +71,12 @@ __all__ = [
     "Key",
     "KeyList",
     "Lease",
+    "Limits",
     "Liveness",
     "LogStream",
     "Logs",
     "Md5",
+    "Mechanisms",
     "NewKey",
     "Package",
     "Plan",
@@ -91,6 +94,7 @@ __all__ = [
     "Sha256",
     "Signature",
     "Step",
+    "Usage",
     "Why",
     "agent",
     "audit_entry",
@@ -99,6 +103,7 @@ __all__ = [
     "event",
     "key",
     "lease",
+    "limits_of_server",
     "new_key",
     "package",
     "plan",

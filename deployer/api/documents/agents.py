@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from deployer.api.documents.limits import Limits, Usage, limits, usage
 from deployer.api.documents.shapes import Document
+from deployer.limits.footprints import Footprint
 from deployer.model import Desired
 from deployer.statuses import AgentStatus, AgentView
 
@@ -54,6 +56,8 @@ class Agent(Document):
     restarts: int
     next_try_at: datetime | None
     health: Health | None
+    usage: Usage | None
+    limits: Limits | None
     last_error: str
 
 
@@ -107,8 +111,14 @@ def connection(view: AgentView, host: str) -> Connection:
     )
 
 
-def agent(view: AgentView, host: str) -> Agent:
-    """Write an agent."""
+def agent(view: AgentView, host: str, footprint: Footprint | None) -> Agent:
+    """Write an agent.
+
+    Args:
+        view: What is known of it.
+        host: By which the client knows this machine.
+        footprint: What it may use and does; None before it has a release.
+    """
     where = connection(view, host)
     process, reading = view.process, view.reading
     return Agent(
@@ -137,6 +147,8 @@ def agent(view: AgentView, host: str) -> Agent:
             checked_at=reading.checked_at,
             bad_answers=reading.bad_answers,
         ),
+        usage=None if footprint is None else usage(footprint),
+        limits=None if footprint is None else limits(footprint),
         last_error=view.agent.last_error,
     )
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from deployer import model
+from deployer.api.documents.limits import Mechanisms
 from deployer.api.documents.shapes import Document
 
 
@@ -46,6 +47,7 @@ class Server(Document):
     last_port: int
     supervisord: str
     isolation: str
+    limits: Mechanisms
 
 
 class Lease(Document):

@@ -1,0 +1,297 @@
+"""What each agent uses: one pass over /proc for the whole machine, and who belongs to whom.
+
+The fields are those of /proc/PID/stat in proc(5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from deployer.state_dir import MARKER, PROGRAM
+
+_HISTORY: Final = 60
+_KERNEL_THREADS: Final = 2
+"""The parent of all of them."""
+
+_PROGRAM: Final = f"{PROGRAM}=".encode()
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What all processes of one run use together.
+
+    Attributes:
+        pid: The run's main process.
+        cpus: CPU seconds a second since the look before; None at the first look.
+        memory_bytes: Resident; what processes share is counted for each of them.
+        processes: How many there are.
+        pids: How many there are with their threads, as limits count them.
+        members: The processes, each with its start in clock ticks, so that a reused number is not
+            taken for it.
+        measured_at: When.
+    """
+
+    pid: int
+    cpus: float | None
+    memory_bytes: int
+    processes: int
+    pids: int
+    members: tuple[tuple[int, int], ...]
+    measured_at: datetime
+
+
+@dataclass(slots=True)
+class _Process:
+    """One line of the process table, as far as it matters here."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    ticks: int
+    threads: int
+    started: int
+    memory_bytes: int
+
+
+@dataclass(slots=True)
+class _Sum:
+    pid: int
+    ticks: int = 0
+    memory_bytes: int = 0
+    threads: int = 0
+    members: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Usages:
+    """The latest usage of each program, and those of the last minute.
+
+    A process belongs to the run whose main process it is, or is a descendant of, or shares process
+    group or session with, or whose variables it carries; and it does so for life, also when its
+    parent ends and it makes a session of its own. What control groups list belongs in any case.
+    """
+
+    def __init__(
+        self,
+        state_root: Path,
+        *,
+        read_table: Callable[[], Iterable[bytes]] | None = None,
+        read_variables: Callable[[int], bytes] | None = None,
+    ) -> None:
+        """Begin with nothing known.
+
+        Args:
+            state_root: Of the server whose agents are measured.
+            read_table: Gives the contents of every /proc/PID/stat; by default the kernel's.
+            read_variables: Gives those of /proc/PID/environ; the same.
+        """
+        self._marker = f"{MARKER}={state_root}".encode(errors="surrogateescape")
+        self._read_table = read_table or _read_stats
+        self._read_variables = read_variables or _read_environ
+        self._strangers: set[tuple[int, int]] = set()
+        self._usages: dict[str, Usage] = {}
+        self._history: dict[str, deque[Usage]] = {}
+        self._owners: dict[tuple[int, int], tuple[str, int]] = {}
+        self._ticks: dict[str, tuple[int, int, float]] = {}
+
+    def measure(
+        self, mains: Mapping[str, int], grouped: Mapping[str, Collection[int]] | None = None
+    ) -> dict[str, Usage]:
+        """Look at every process of the machine once; meant for one thread.
+
+        Args:
+            mains: The main process of each program that runs.
+            grouped: Processes that are known to belong to a program, as control groups list them.
+
+        Returns:
+            The usage of each program whose main process lives.
+        """
+        table = {each.pid: each for each in map(_parse, self._read_table())}
+        moment = time.monotonic()
+        owners = self._find_owners(table, mains, grouped or {})
+        sums: dict[str, _Sum] = {}
+        self._owners = {}
+        for pid, program in owners.items():
+            process = table[pid]
+            each = sums.setdefault(program, _Sum(mains[program]))
+            each.ticks += process.ticks
+            each.memory_bytes += process.memory_bytes
+            each.threads += process.threads
+            each.members.append((pid, process.started))
+            self._owners[pid, process.started] = program, mains[program]
+        measured_at = datetime.now(UTC)
+        usages = {
+            program: self._usage(program, each, moment, measured_at)
+            for program, each in sums.items()
+            if mains[program] in table
+        }
+        self._usages = usages
+        self._ticks = {program: (each.pid, each.ticks, moment) for program, each in sums.items()}
+        for gone in self._history.keys() - usages.keys():
+            del self._history[gone]
+        for program, usage in usages.items():
+            self._history.setdefault(program, deque(maxlen=_HISTORY)).append(usage)
+        return usages
+
+    def of(self, program: str) -> Usage | None:
+        """Give the latest usage of a program; None while it does not run."""
+        return self._usages.get(program)
+
+    def history(self, program: str) -> tuple[Usage, ...]:
+        """Give the usages of the last minute, oldest first."""
+        return tuple(self._history.get(program, ()))
+
+    def _find_owners(
+        self,
+        table: Mapping[int, _Process],
+        mains: Mapping[str, int],
+        grouped: Mapping[str, Collection[int]],
+    ) -> dict[int, str]:
+        """Say to which program each process belongs; those that belong to none are left out."""
+        owners: dict[int, str] = {}
+        by_main = {pid: program for program, pid in mains.items()}
+        children: defaultdict[int, list[int]] = defaultdict(list)
+        for process in table.values():
+            children[process.parent].append(process.pid)
+            addresses = (process.pid, process.group, process.session)
+            program = next((by_main[each] for each in addresses if each in by_main), None)
+            if program is None:
+                former, main = self._owners.get((process.pid, process.started), ("", 0))
+                program = former if mains.get(former) == main else None
+            if program is not None:
+                owners[process.pid] = program
+        for program, pids in grouped.items():
+            owners.update((pid, program) for pid in pids if pid in table and program in mains)
+        _adopt_descendants(owners, list(owners), children)
+        claimed = self._claim_strangers(table, mains, owners)
+        _adopt_descendants(owners, claimed, children)
+        return owners
+
+    def _claim_strangers(
+        self, table: Mapping[int, _Process], mains: Mapping[str, int], owners: dict[int, str]
+    ) -> list[int]:
+        """Find those that left their run before anybody saw them in it, by their variables."""
+        strangers, claimed = set(), []
+        for process in table.values():
+            if process.pid in owners or process.parent == _KERNEL_THREADS:
+                continue
+            identity = process.pid, process.started
+            program = "" if identity in self._strangers else self._read_program(process.pid)
+            if program in mains:
+                owners[process.pid] = program
+                claimed.append(process.pid)
+            else:
+                strangers.add(identity)
+        self._strangers = strangers
+        return claimed
+
+    def _read_program(self, pid: int) -> str:
+        """Read the program that a process was started for; asked once of each process."""
+        variables = self._read_variables(pid).split(b"\0")
+        if self._marker not in variables:
+            return ""
+        named = (each for each in variables if each.startswith(_PROGRAM))
+        return next(named, _PROGRAM)[len(_PROGRAM) :].decode(errors="replace")
+
+    def _usage(self, program: str, each: _Sum, moment: float, measured_at: datetime) -> Usage:
+        before = self._ticks.get(program)
+        cpus = None
+        if before is not None and before[0] == each.pid and moment > before[2]:
+            # what an orphan used is nobody's when it ends, so the sum may fall
+            cpus = max(0, each.ticks - before[1]) / _TICKS / (moment - before[2])
+        return Usage(
+            pid=each.pid,
+            cpus=cpus,
+            memory_bytes=each.memory_bytes,
+            processes=len(each.members),
+            pids=each.threads,
+            members=tuple(each.members),
+            measured_at=measured_at,
+        )
+
+
+def _adopt_descendants(
+    owners: dict[int, str], pids: list[int], children: Mapping[int, list[int]]
+) -> None:
+    """Give everything below some owned processes to the same owner."""
+    while pids:
+        pid = pids.pop()
+        for child in children.get(pid, ()):
+            if child not in owners:
+                owners[child] = owners[pid]
+                pids.append(child)
+
+
+def proportional_bytes(members: Iterable[tuple[int, int]]) -> int | None:
+    """Add up what processes take of main memory, each page shared among those that map it.
+
+    Asking costs milliseconds for a large process, so it is for those that seem to be over a limit.
+
+    Returns:
+        Bytes; None where the kernel does not tell, or not us.
+    """
+    total, is_known = 0, False
+    for pid, _ in members:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123 - as below
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    total += int(line.split()[1]) * 1024
+                    is_known = True
+    return total if is_known else None
+
+
+def end_members(members: Iterable[tuple[int, int]]) -> None:
+    """End processes by SIGKILL, also those that have left the process group of their run.
+
+    Args:
+        members: As in `Usage`; a number that another process has by now is left alone.
+    """
+    for pid, started in members:
+        with contextlib.suppress(OSError):
+            if _parse(Path("/proc", str(pid), "stat").read_bytes()).started == started:
+                os.kill(pid, signal.SIGKILL)
+
+
+def _read_stats() -> Iterable[bytes]:
+    for name in os.listdir("/proc"):  # noqa: PTH208 - pathlib would cost more than all the rest
+        if name.isdecimal():
+            with contextlib.suppress(OSError):
+                descriptor = os.open(f"/proc/{name}/stat", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    yield os.read(descriptor, 4096)
+                finally:
+                    os.close(descriptor)
+
+
+def _read_environ(pid: int) -> bytes:
+    try:
+        return Path("/proc", str(pid), "environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def _parse(stat: bytes) -> _Process:
+    # the name in brackets may hold anything, brackets and spaces included
+    name_end = stat.rindex(b")")
+    fields = stat[name_end + 2 :].split()
+    return _Process(
+        pid=int(stat[: stat.index(b" ")]),
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        ticks=int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14]),
+        threads=int(fields[17]),
+        started=int(fields[19]),
+        memory_bytes=int(fields[21]) * _PAGE_BYTES,
+    )
