@@ -7,9 +7,10 @@ from typing import Final
 
 import falcon
 
-from deployer.api import pages
+from deployer.api import pages, problems
 from deployer.api.callers import COOKIE, SESSION_SECONDS, Callers
 from deployer.api.operations import operation
+from deployer.errors import DeployerError
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _LONGEST_FORM: Final = 4096
@@ -46,7 +47,12 @@ class Login:
         if not self._callers.asks_for_keys:
             return
         text = falcon.uri.parse_query_string(form).get("token", "")
-        holder = self._callers.holder_of([str(text).strip()], req.remote_addr or "")
+        try:
+            holder = self._callers.holder_of([str(text).strip()], req.remote_addr or "")
+        except DeployerError as error:  # told to people, on the form: programs do not come here
+            problems.write_problem(resp, error, request_id=req.context.request_id)
+            pages.show(resp, "login.html.j2", message=error.detail)
+            return
         req.context.caller = holder
         resp.set_cookie(
             COOKIE,

@@ -8,6 +8,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -57,8 +58,8 @@ def fuzz(server: RunningServer, headers: dict[str, str], *, examples: int) -> li
         server.client.deploy(zip_package(AGENT))
         try:
             _fuzz_one(operation, headers, examples)
-        except AssertionError as error:
-            breaches.append(f"{operation.label}: {error}")
+        except (AssertionError, FailureGroup) as error:
+            breaches.append(f"{operation.label}: {_reasons(error)}")
     assert server.is_ready()
     return breaches
 
@@ -89,3 +90,9 @@ def _answer(case: schemathesis.Case, headers: dict[str, str]) -> schemathesis.Re
     if "agent" in named and len(str(named["agent"])) % 2:
         case.path_parameters = {**named, "agent": AGENT}
     return case.call(headers=headers, timeout=SECONDS)
+
+
+def _reasons(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_reasons(each) for each in error.exceptions)
+    return str(error)

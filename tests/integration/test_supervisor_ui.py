@@ -130,6 +130,7 @@ def test_a_wrong_token_gives_none(agent: Api, token: str) -> None:
     answer = Browser(agent.server).log_in(token)
     assert (answer.status_code, "Set-Cookie" in answer.headers) == (401, False)
     assert "cannot let you in" in answer.text
+    assert 'type="password"' in answer.text, "no form to try again in"
 
 
 def test_another_sites_form_cannot_log_anybody_in(agent: Api) -> None:
