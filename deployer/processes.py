@@ -37,7 +37,7 @@ class ProcessTable:
     def observe(self, observer: Observer) -> None:
         """Call observer with what was and what is at each change.
 
-        It is called before anybody who waits for the change goes on, and must return at once.
+        It is called before anybody else can see the change, and must return at once.
         """
         self._observers.append(observer)
 
@@ -47,8 +47,12 @@ class ProcessTable:
         return self._generation
 
     def get(self, program: str) -> Process | None:
-        """Tell what is known of a program; None when supervisord does not know it."""
-        return self._processes.get(program)
+        """Tell what is known of a program; None when supervisord does not know it.
+
+        Whatever is told here, the observers know already.
+        """
+        with self._changed:
+            return self._processes.get(program)
 
     def all(self) -> dict[str, Process]:
         """Tell what is known of all programs; the caller may keep the dictionary."""
