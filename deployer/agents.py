@@ -38,6 +38,7 @@ class Agents:
         self._retries = parts.retries
         self._limiter = parts.limiter
         self._usages = parts.usages
+        self._secrets = parts.secrets
         self._last_look: tuple[tuple[int, ...], tuple[AgentView, ...]] = (), ()
         self._last_rows: tuple[int, _Rows] = -1, ((), {}, {})
 
@@ -204,11 +205,13 @@ class Agents:
         Raises:
             AgentUnknownError: There is none of this name.
             NotInstalledError: It has no release yet.
+            SecretUnavailableError: It refers to a secret that it cannot be given; it runs on.
             StartError: It did not come up again.
         """
         self._release(name)
         with self._locks.hold(name, f"restart {name}", timeout_seconds=_LOCK_SECONDS):
             release = self._release(name)
+            self._secrets.require(name, release.manifest)  # or it would be stopped for nothing
             self._store.agents.set_desired(name, Desired.RUNNING)
             self._store.events.add("agent.restarting", name, f"{name} is restarted: {reason}")
             self._retries.forget(name)

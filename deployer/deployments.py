@@ -54,6 +54,7 @@ class Deployments:
         self._store = parts.store
         self._files = parts.files
         self._trust = parts.trust
+        self._secrets = parts.secrets
         self._environments = environments
         self._runs = runs
 
@@ -195,12 +196,14 @@ class Deployments:
             release = self._store.releases.get(deployment.agent, deployment.release)
             with journal.step("verify") as note:
                 self._trust.require_vouched(release.agent, release.version, release.sha256)
+                self._secrets.require(release.agent, release.manifest)
                 self._require_intact(release)
                 note.message = f"release {release.number} is as it was installed"
             return release
         package = self._store.packages.get(deployment.sha256)
         with journal.step("validate") as note:
             self._trust.require_vouched(package.agent, package.version, package.sha256)
+            self._secrets.require(package.agent, package.manifest)
             requirements = requirements_of(package, self._settings)
             wanted = read_manifest(package.manifest).dependencies.python
             python = self._environments.choose_python(wanted)

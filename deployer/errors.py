@@ -255,6 +255,37 @@ class SigningKeyError(DeployerError):
     kind = Kind.INVALID
 
 
+# Secrets -----------------------------------------------------------------------------------------
+
+
+class SecretUnknownError(DeployerError):
+    """No secret of this name."""
+
+    code = "secret-unknown"
+    kind = Kind.UNKNOWN
+
+
+class SecretUnavailableError(DeployerError):
+    """An agent refers to secrets that are missing, unreadable or not for it; each is named."""
+
+    code = "secret-unavailable"
+    kind = Kind.INVALID
+
+
+class SecretUnreadableError(DeployerError):
+    """A secret's row cannot be decrypted."""
+
+    code = "secret-unreadable"
+    kind = Kind.INTERNAL
+
+
+class SecretsKeyError(DeployerError):
+    """The key that all secrets are encrypted with is lost, or not for its owner alone."""
+
+    code = "secrets-key-unusable"
+    kind = Kind.UNAVAILABLE
+
+
 # Environments ------------------------------------------------------------------------------------
 
 

@@ -125,7 +125,7 @@ class LaunchPolicy:
     arguments: tuple[str, ...]
     directory: Path
     port: int
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     umask: int = 0o077
     open_files: int = 4096
     stop_seconds: float = 10.0
@@ -147,7 +147,8 @@ def policy_bytes(policy: LaunchPolicy) -> bytes:
     for key, value in _fields(policy):
         if "\0" in value:
             raise ProgramConfigError(
-                f"cannot start {policy.program}: its {key} {value!r} holds a NUL character",
+                f"cannot start {policy.program}: its {key} {_shown(key, value)} holds a NUL"
+                " character",
                 cause=f"NUL character in {key}",
             )
         lines.append(f"{key} {_escape(value)}")
@@ -222,6 +223,11 @@ def _resource_fields(resources: ResourceLimits) -> Iterator[tuple[str, str]]:
     if resources.nice:
         yield "nice", str(resources.nice)
     yield "oom_score", str(resources.oom_score)
+
+
+def _shown(key: str, value: str) -> str:
+    """Show a value in a sentence; of a variable its name only, for the rest may be secret."""
+    return value.partition("=")[0] if key == "variable" else repr(value)
 
 
 def _escape(text: str) -> str:

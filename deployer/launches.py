@@ -12,9 +12,9 @@ from typing import Final
 from deployer.errors import EntryPointMissingError
 from deployer.launch_policies import LaunchPolicy
 from deployer.limits.allowances import Allowance
-from deployer.limits.limiters import Limiter
 from deployer.manifest import Manifest
 from deployer.model import Package, Release
+from deployer.parts import Parts
 from deployer.requirements import Rules, require_allowed
 from deployer.settings import Settings
 from deployer.state_dir import MARKER, PROGRAM, StateDir
@@ -143,26 +143,27 @@ def rehearsal_place(state: StateDir, settings: Settings, release: Release) -> Pl
 
 
 def launch_policy(
-    state: StateDir,
-    settings: Settings,
+    parts: Parts,
     release: Release,
     place: Place,
     port: int,
-    limiter: Limiter,
     *,
     inherits_from: str = "",
 ) -> LaunchPolicy:
     """Write down how a release is launched; makes the directories that it will find.
 
     Args:
-        state: Of this server.
-        settings: Of this server.
+        parts: Of this server.
         release: What is launched.
         place: Where.
         port: The leased port.
-        limiter: Says how it is held to what it may use.
         inherits_from: The numeric host whose listening socket it is given; empty: it binds one.
+
+    Raises:
+        SecretUnavailableError: It refers to a secret that it cannot be given.
     """
+    state, limiter = parts.state, parts.limiter
+    variables = parts.secrets.variables_of(release)
     manifest = read_manifest(release.manifest)
     allowance = limiter.allow(manifest)
     venv = state.venv(release.agent, release.number)
@@ -185,8 +186,8 @@ def launch_policy(
             PROGRAM: release.program,
             "ATOLL_AGENT_DATA_DIR": str(place.data),
             **_thread_counts(allowance),
-            **manifest.env,
-            "HOST": settings.bind_address,
+            **variables,
+            "HOST": parts.settings.bind_address,
             MARKER: str(state.root),
         },
         stop_seconds=manifest.deployment.stop_seconds,

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
@@ -213,8 +213,17 @@ class RunLog:
     Lines of earlier runs explain nothing, and would be taken for the cause of what comes now.
     """
 
-    def __init__(self, stdout: Path, stderr: Path) -> None:
-        """Begin at the end of both logs."""
+    def __init__(
+        self, stdout: Path, stderr: Path, *, redact: Callable[[list[str]], list[str]] = list
+    ) -> None:
+        """Begin at the end of both logs.
+
+        Args:
+            stdout: The file of one stream.
+            stderr: That of the other.
+            redact: Takes out of lines what nobody may read in them.
+        """
+        self._redact = redact
         self._followers = (Follower(stdout), Follower(stderr))
         self._lines: deque[str] = deque(maxlen=EVIDENCE_LINES)
 
@@ -240,4 +249,4 @@ class RunLog:
     def read(self) -> list[str]:
         """Give the last 50 lines of this run; where both logs grew at once, standard error last."""
         self.has_grown()
-        return list(self._lines)
+        return self._redact(list(self._lines))

@@ -52,6 +52,7 @@ class Monitor:
         self._readings = parts.readings
         self._locks = parts.locks
         self._retries = parts.retries
+        self._secrets = parts.secrets
         self._runs = runs
         self._agents = agents
         self._crash_loops = CrashLoops()
@@ -168,7 +169,9 @@ class Monitor:
         *,
         is_told: bool,
     ) -> None:
-        lines = tail(self._state.stderr_log(release.program), EVIDENCE_LINES)
+        lines = self._secrets.redact(
+            release, tail(self._state.stderr_log(release.program), EVIDENCE_LINES)
+        )
         cause = self._runs.explain_death(
             release, agent.port or 0, lines, pid=None if was is None else was.pid
         )

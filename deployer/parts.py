@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from deployer.agent_locks import AgentLocks
+from deployer.agent_secrets import AgentSecrets
 from deployer.environments.compilations import Compilations
 from deployer.limits.limiters import Limiter
 from deployer.limits.usages import Usages
@@ -36,6 +37,7 @@ class Parts:
         trust: Which packages may be deployed.
         limiter: Holds agents to what they may use.
         usages: What agents use.
+        secrets: What agents are given as they are launched.
         readings: What agents last answered.
         locks: Who is at work on which agent.
         retries: When agents that failed are tried again.
@@ -53,6 +55,7 @@ class Parts:
     trust: Trust
     limiter: Limiter
     usages: Usages
+    secrets: AgentSecrets
     readings: Readings = field(default_factory=Readings)
     locks: AgentLocks = field(default_factory=AgentLocks)
     retries: Retries = field(default_factory=Retries)

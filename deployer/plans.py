@@ -80,6 +80,7 @@ class Plan:
         port: The port that it would ask for.
         port_kept: Whether clients know the agent by that port already.
         restarts: Whether a process that runs now would be replaced.
+        missing_secrets: Why secrets that it refers to cannot be given to it: it would fail.
         steps: Those of the deployment, in their order; none when the package is live already.
     """
 
@@ -95,6 +96,7 @@ class Plan:
     port: int
     port_kept: bool
     restarts: bool
+    missing_secrets: tuple[str, ...]
     steps: tuple[str, ...]
 
 
@@ -112,6 +114,7 @@ class Plans:
         self._files = parts.files
         self._environments = environments
         self._runs = runs
+        self._secrets = parts.secrets
 
     def plan(self, name: str, package: Package, strategy: Strategy) -> Plan:
         """Say what deploying a package, and starting it, would do.
@@ -169,6 +172,7 @@ class Plans:
             port=port,
             port_kept=agent is not None and agent.port == port,
             restarts=serving is not None and not is_live,
+            missing_secrets=tuple(map(str, self._secrets.find_problems(name, package.manifest))),
             steps=() if is_live else _steps(package, strategy, is_serving=serving is not None),
         )
 

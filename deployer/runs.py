@@ -76,6 +76,7 @@ class Runs:
         self._supervisord = parts.supervisord
         self._processes = parts.processes
         self._readings = parts.readings
+        self._secrets = parts.secrets
         self._sockets = Sockets(parts)
 
     def bring_up(
@@ -99,6 +100,7 @@ class Runs:
             StartError: It died, never bound its port, or was not healthy in time; with the cause in
                 words and the last lines of its log.
             NoFreePortError: Every port is taken.
+            SecretUnavailableError: It refers to a secret that it cannot be given.
             DeploymentCanceledError: The watcher said so.
         """
         agent = self._store.agents.get(release.agent)
@@ -319,7 +321,9 @@ class Runs:
 
     def _open_log(self, release: Release) -> RunLog:
         return RunLog(
-            self._state.stdout_log(release.program), self._state.stderr_log(release.program)
+            self._state.stdout_log(release.program),
+            self._state.stderr_log(release.program),
+            redact=lambda lines: self._secrets.redact(release, lines),
         )
 
     def _known_port(self, release: Release) -> int | None:
@@ -357,15 +361,7 @@ class Runs:
         self._parts.verdicts.forget(program)
         self._parts.limiter.forget(program)
         host = self._sockets.hold(release, port)
-        policy = launch_policy(
-            self._state,
-            self._settings,
-            release,
-            place,
-            port,
-            self._parts.limiter,
-            inherits_from=host,
-        )
+        policy = launch_policy(self._parts, release, place, port, inherits_from=host)
         faults.reach("launches.launch_policy")
         self._parts.programs.write(policy, self.restart_policy(release))
         self._supervisord.apply(program, RestartPolicy(enabled=False))

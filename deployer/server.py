@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 from waitress.server import create_server
 
 from deployer import __version__, local_keys
+from deployer.agent_secrets import AgentSecrets
 from deployer.agents import Agents
 from deployer.api.app import create_app
 from deployer.api.callers import Callers
@@ -90,10 +91,11 @@ class Server:
         self._url, self._credentials = _way_to_supervisord(self._state, settings)
         supervisord = _connect(self._url, self._credentials, settings)
         self._damage = restore(self._state.database, self._state.database_copy)
+        store = Store(self._state.database)
         parts = Parts(
             settings=settings,
             state=self._state,
-            store=Store(self._state.database),
+            store=store,
             files=ReleaseFiles(self._state),
             programs=Programs(
                 self._state,
@@ -106,6 +108,7 @@ class Server:
             trust=Trust(settings.trust, self._state.packages),
             limiter=Limiter(self._state, settings.limits),
             usages=Usages(self._state.root),
+            secrets=AgentSecrets(store, self._state),
         )
         runs = Runs(parts)
         environments = Environments(_installer_settings(settings))
@@ -213,6 +216,8 @@ class Server:
         # One bad agent does not keep the server from taking work; it is named here all the same.
         detail = f"in quarantine: {'; '.join(quarantined)}" if quarantined else "none in quarantine"
         checks.append(Check(name="agents", ok=True, detail=detail))
+        unread = self._parts.secrets.find_problem()
+        checks.append(Check(name="secrets", ok=True, detail=unread or "all can be read"))
         return checks
 
 

@@ -58,6 +58,11 @@ class StateDir:
         return self.root / "token"
 
     @property
+    def secrets_key(self) -> Path:
+        """What agents' secrets are encrypted with, 0600, made when the first one is set."""
+        return self.root / "secrets.key"
+
+    @property
     def conf_d(self) -> Path:
         """One program config a release."""
         return self.root / "conf.d"

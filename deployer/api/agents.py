@@ -43,8 +43,12 @@ def called_host(req: falcon.Request, services: Services) -> str:
 
 def agent_document(view: AgentView, req: falcon.Request, services: Services) -> documents.Agent:
     """Write an agent for whoever asks."""
-    footprint = services.agents.footprint(view)
-    return documents.agent(view, called_host(req, services), footprint)
+    return documents.agent(
+        view,
+        called_host(req, services),
+        services.agents.footprint(view),
+        secrets_changed=_has_other_secrets(services, view),
+    )
 
 
 def answer_act(
@@ -264,7 +268,7 @@ class AgentLogs:
             documents.LogStream.STDERR: self._state.stderr_log(release.program),
             documents.LogStream.INSTALL: self._state.install_log(release.agent, release.number),
         }
-        return tail(paths[stream], lines)
+        return self._services.parts.secrets.redact(release, tail(paths[stream], lines))
 
 
 class AgentWhy:
@@ -287,11 +291,17 @@ class AgentWhy:
         evidence: list[str] = []
         if view.release is not None and cause:
             log = self._services.parts.state.stderr_log(view.release.program)
-            evidence = tail(log, _EVIDENCE_LINES)
+            lines = tail(log, _EVIDENCE_LINES)
+            evidence = self._services.parts.secrets.redact(view.release, lines)
         write(
             resp,
             documents.Why(
-                agent=agent, status=view.status, cause=cause, hint=hint, evidence=evidence
+                agent=agent,
+                status=view.status,
+                cause=cause,
+                hint=hint,
+                evidence=evidence,
+                secrets_changed=_has_other_secrets(self._services, view),
             ),
         )
 
@@ -311,6 +321,13 @@ def explain(view: AgentView) -> tuple[str, str]:
     if process is not None and process.state in {State.FATAL, State.BACKOFF, State.EXITED}:
         return process.message or f"supervisord says {process.state}", ""
     return "", ""
+
+
+def _has_other_secrets(services: Services, view: AgentView) -> bool:
+    """Tell whether an agent runs with other secrets than it would be started with now."""
+    if view.release is None or not view.is_alive:
+        return False
+    return services.parts.secrets.has_changed(view.release)
 
 
 def _stream(word: str) -> documents.LogStream:

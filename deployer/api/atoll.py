@@ -73,6 +73,7 @@ class Wire:
         self._settings = services.parts.settings
         self._state = services.parts.state
         self._store = services.parts.store
+        self._secrets = services.parts.secrets
         self._agents = services.agents
         self._list = Rendering(self._agents_of)
         self._worker = services.worker
@@ -274,8 +275,13 @@ class Wire:
         out: list[str] = []
         err: list[str] = []
         if view.release is not None:
-            out = tail(self._state.stdout_log(view.release.program), _DIAGNOSTIC_LINES)
-            err = tail(self._state.stderr_log(view.release.program), _DIAGNOSTIC_LINES)
+            out, err = (
+                self._secrets.redact(view.release, tail(log, _DIAGNOSTIC_LINES))
+                for log in (
+                    self._state.stdout_log(view.release.program),
+                    self._state.stderr_log(view.release.program),
+                )
+            )
         write(
             resp,
             WireDiagnostics(

@@ -22,6 +22,7 @@ from deployer.api.signatures import FIELD as SIGNATURE_FIELD
 from deployer.api.signatures import HEADER as SIGNATURE_HEADER
 from deployer.keys import Scope
 from deployer.model import AGENT_NAME
+from deployer.secret_references import SECRET_NAME
 
 Document = Mapping[str, Any]
 
@@ -53,6 +54,7 @@ _FORM: Final = {
 _PATH_SCHEMAS: Final = {
     "agent": {"type": "string", "pattern": f"^{AGENT_NAME.pattern}$"},
     "number": {"type": "integer", "minimum": 0},
+    "secret": {"type": "string", "pattern": f"^{SECRET_NAME.pattern}$"},
 }
 _TEXT: Final = {"type": "string"}
 

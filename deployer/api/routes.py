@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deployer.api import machine, packages
+from deployer.api.agent_secrets import OneSecret, Secrets
 from deployer.api.agents import (
     AgentAct,
     AgentKill,
@@ -63,6 +64,8 @@ def route_table(services: Services) -> tuple[Route, ...]:
         Route("/v1/server", machine.Server(services), "server"),
         Route("/v1/ports", machine.Ports(services), "server"),
         Route("/v1/events", machine.Events(services), "server"),
+        Route("/v1/secrets", Secrets(services), "secrets"),
+        Route("/v1/secrets/{secret}", OneSecret(services), "secrets"),
         Route("/v1/packages", packages.Packages(services, receiver), "packages"),
         Route("/v1/packages/{checksum}", packages.OnePackage(services), "packages"),
         Route("/v1/packages/{checksum}/signature", PackageSignature(services), "packages"),

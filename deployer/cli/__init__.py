@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 
 from deployer import __version__
-from deployer.cli import agents, keys, logs, packages, releases, servers, signatures
+from deployer.cli import agent_secrets, agents, keys, logs, packages, releases, servers, signatures
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,6 +25,6 @@ def main() -> None:
     """
 
 
-for module in (servers, packages, signatures, agents, releases, logs, keys):
+for module in (servers, packages, signatures, agents, releases, agent_secrets, logs, keys):
     for command in module.COMMANDS:
         main.add_command(command)

@@ -128,6 +128,7 @@ def _tell(terminal: Terminal, agent: Agent) -> None:
             "restarts": agent.restarts,
             "health": health and (health.detail or ("good" if health.healthy else "bad")),
             "last error": agent.last_error,
+            "secrets": "changed since it was started: restart it" if agent.secrets_changed else "",
         }
     )
 

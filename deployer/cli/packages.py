@@ -94,6 +94,7 @@ def _planned(found: Plan) -> dict[str, object]:
         "to download": cached[needs.cached],
         "disk": f"{needed_bytes:,} bytes{more}, of {disk.free_bytes:,} free",
         "port": f"{port.number}, {'as now' if port.kept else 'a new one'}",
+        "missing": "; ".join(found.missing_secrets),
         "restarts": "the process that runs now is replaced" if found.restarts else "nothing runs",
         "steps": ", ".join(found.steps),
     }

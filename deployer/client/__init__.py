@@ -25,6 +25,7 @@ from deployer.client.nouns import (
     PortLease,
     Ports,
     Release,
+    Secret,
     Step,
     Why,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "PortLease",
     "Ports",
     "Release",
+    "Secret",
     "Step",
     "Why",
     "deployment_of",

@@ -23,12 +23,19 @@ from deployer.client.nouns import (
     Plan,
     Ports,
     Release,
+    Secret,
     Step,
     Why,
 )
 from deployer.client.sessions import NotStreamedError, Session
-from deployer.errors import AgentUnknownError, PackageUnknownError, WaitTimeoutError
+from deployer.errors import (
+    AgentUnknownError,
+    PackageUnknownError,
+    SecretUnknownError,
+    WaitTimeoutError,
+)
 from deployer.model import AGENT_NAME
+from deployer.secret_references import SECRET_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -392,6 +399,29 @@ class Client:
         """
         return self._list(AuditEntry, "/v1/audit", "entries", limit=limit, agent=agent, who=who)
 
+    # Secrets -------------------------------------------------------------------------------------
+
+    def secrets(self) -> list[Secret]:
+        """List secrets by name; nobody can read their values."""
+        return self._list(Secret, "/v1/secrets", "secrets")
+
+    def set_secret(self, name: str, value: str, *, agents: Sequence[str] | None = None) -> Secret:
+        """Set a secret, new or not; agents get it at their next start.
+
+        Args:
+            name: What manifests call it, in ``${secret:NAME}``.
+            value: Its value.
+            agents: Patterns of the agents that may use it; None: all.
+        """
+        media: dict[str, Any] = {"value": value}
+        if agents is not None:
+            media["agents"] = list(agents)
+        return Secret.read(self._session.call("PUT", _secret_path(name), media=media).document)
+
+    def remove_secret(self, name: str) -> None:
+        """Remove a secret; agents that refer to it do not start without it."""
+        self._session.call("DELETE", _secret_path(name))
+
     # How -----------------------------------------------------------------------------------------
 
     def _get(
@@ -440,6 +470,16 @@ def _agent_path(name: str, *below: str) -> str:
             cause=f"{name!r} is no agent's name",
         )
     return "/".join(("/v1/agents", name, *below))
+
+
+def _secret_path(name: str) -> str:
+    if not SECRET_NAME.fullmatch(name):
+        raise SecretUnknownError(
+            f"cannot use {name!r} as the name of a secret: it must begin with a letter and have at"
+            " most 63 letters, digits, '.', '_' or '-'",
+            cause="no secret can have this name",
+        )
+    return f"/v1/secrets/{name}"
 
 
 def _deployment_path(deployment_id: str) -> str:

@@ -210,6 +210,7 @@ class Agent(Answer):
         usage: What it uses; None while it does not run.
         limits: What it may use; None before its first release.
         last_error: Why it is not running; empty while all is well.
+        secrets_changed: It runs with secrets that were changed since it was started.
     """
 
     name: str
@@ -228,6 +229,7 @@ class Agent(Answer):
     usage: AgentUsage | None = field(default=None, metadata={"read": AgentUsage.read})
     limits: AgentLimits | None = field(default=None, metadata={"read": AgentLimits.read})
     last_error: str = ""
+    secrets_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,6 +334,7 @@ class Plan(Answer):
         disk: What it would take.
         port: Where it would listen.
         restarts: Whether a process that runs now would be replaced.
+        missing_secrets: Secrets that it refers to and cannot be given, with the reasons.
         steps: Those of the deployment; none when the package is live already.
     """
 
@@ -345,6 +348,7 @@ class Plan(Answer):
     disk: PlannedDisk = field(metadata={"read": PlannedDisk.read})
     port: PlannedPort = field(metadata={"read": PlannedPort.read})
     restarts: bool = False
+    missing_secrets: tuple[str, ...] = field(default=(), metadata=TEXTS)
     steps: tuple[str, ...] = field(default=(), metadata=TEXTS)
 
 
@@ -409,6 +413,26 @@ class Why(Answer):
     cause: str = ""
     evidence: tuple[str, ...] = field(default=(), metadata=TEXTS)
     hint: str = ""
+    secrets_changed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret(Answer):
+    """A secret, without its value.
+
+    Attributes:
+        name: What manifests call it.
+        agents: Patterns of the agents that may use it.
+        created_at: When it was first set.
+        changed_at: When it was last set.
+        problem: Why the server cannot read it; empty when it can.
+    """
+
+    name: str
+    agents: tuple[str, ...] = field(default=(), metadata=TEXTS)
+    created_at: datetime | None = field(default=None, metadata=TIME)
+    changed_at: datetime | None = field(default=None, metadata=TIME)
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator
 from deployer.file_names import is_windows_device
 from deployer.model import AGENT_NAME
 from deployer.quantities import Whole
+from deployer.secret_references import check_references
 
 _RESERVED_NAMES: Final = frozenset(
     # Words of our routes (`/agents/deploy`), of supervisorctl (`start all`) and of directories.
@@ -107,6 +108,7 @@ def _variable(name: str) -> str:
 def _value(text: str) -> str:
     if any(character in text for character in "\0\r\n"):
         raise ValueError("must not hold a line break or NUL")
+    check_references(text)
     return text
 
 
@@ -132,4 +134,4 @@ VariableName = Annotated[str, AfterValidator(_variable)]
 """A name of a variable that the server does not set itself."""
 
 VariableValue = Annotated[str, AfterValidator(_value)]
-"""Text on one line."""
+"""Text on one line, perhaps with references to secrets."""

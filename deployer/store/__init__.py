@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from deployer.store import copies
+from deployer.store.agent_secrets import SecretRows
 from deployer.store.agents import AgentRows
 from deployer.store.audit import AuditRows
 from deployer.store.database import Database, now
@@ -35,6 +36,7 @@ class Store:
         events: The timeline.
         keys: Who may call, and do what.
         audit: What they did.
+        secrets: What agents are given, encrypted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,6 +51,7 @@ class Store:
         self.events = EventRows(self._database)
         self.keys = KeyRows(self._database)
         self.audit = AuditRows(self._database)
+        self.secrets = SecretRows(self._database)
         self.transaction = self._database.transaction
         self.wait_for_commit = self._database.wait_for_commit
 

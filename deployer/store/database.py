@@ -142,6 +142,15 @@ _MIGRATIONS: Final = (
     CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
         WHEN OLD.id > (SELECT id FROM audit_floor)
         BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+
+    CREATE TABLE agent_secrets (
+        name TEXT PRIMARY KEY,
+        agents TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        sealed BLOB NOT NULL,
+        created_at TEXT NOT NULL,
+        changed_at TEXT NOT NULL
+    ) STRICT;
     """,
 )
 

@@ -7,8 +7,10 @@ import math
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import Any, Final, cast
 
 import pytest
 from hypothesis import example, given, settings
@@ -17,12 +19,14 @@ from hypothesis import strategies as st
 from deployer.errors import ManifestInvalidError
 from deployer.launch_policies import LaunchPolicy, policy_bytes
 from deployer.launcher import read_policy
-from deployer.launches import launch_policy, live_place
+from deployer.launches import launch_policy, live_place, read_manifest
+from deployer.limits.limiters import Limiter
 from deployer.manifest import Manifest, parse_manifest
 from deployer.model import Release, ReleaseStatus
+from deployer.parts import Parts
 from deployer.program_configs import parse_program
 from deployer.programs import Programs
-from deployer.settings import Settings
+from deployer.settings import LimitSettings, Settings
 from deployer.state_dir import StateDir
 
 NAME: Final = "reef"
@@ -44,6 +48,7 @@ def state() -> Iterator[StateDir]:
     with tempfile.TemporaryDirectory() as directory:
         state = StateDir(Path(directory).resolve())
         state.logs.mkdir()
+        state.run.mkdir()
         yield state
 
 
@@ -72,7 +77,16 @@ def policy_of(state: StateDir, manifest: Manifest) -> LaunchPolicy:
         created_at=datetime.now(UTC),
     )
     place = live_place(state, Settings(), release, former_port=None)
-    return launch_policy(state, Settings(), release, place, PORT)
+    return launch_policy(parts_of(state), release, place, PORT)
+
+
+@lru_cache(maxsize=1)
+def parts_of(state: StateDir) -> Parts:
+    """Make as much of a server as a launch asks for; it has no secrets to put in."""
+    secrets = SimpleNamespace(variables_of=lambda release: read_manifest(release.manifest).env)
+    limiter = Limiter(state, LimitSettings())
+    parts = SimpleNamespace(state=state, settings=Settings(), limiter=limiter, secrets=secrets)
+    return cast("Parts", parts)
 
 
 def config_of(state: StateDir, manifest: Manifest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deployer.api.documents.agent_secrets import Secret, SecretList, secret
 from deployer.api.documents.agents import (
     Agent,
     AgentList,
@@ -90,6 +91,8 @@ __all__ = [
     "Readiness",
     "Release",
     "ReleaseList",
+    "Secret",
+    "SecretList",
     "Server",
     "Sha256",
     "Signature",
@@ -108,4 +111,5 @@ __all__ = [
     "package",
     "plan",
     "release",
+    "secret",
 ]

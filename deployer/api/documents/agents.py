@@ -59,6 +59,7 @@ class Agent(Document):
     usage: Usage | None
     limits: Limits | None
     last_error: str
+    secrets_changed: bool
 
 
 class AgentList(Document):
@@ -93,6 +94,7 @@ class Why(Document):
     cause: str
     hint: str
     evidence: list[str]
+    secrets_changed: bool
 
 
 def connection(view: AgentView, host: str) -> Connection:
@@ -111,13 +113,16 @@ def connection(view: AgentView, host: str) -> Connection:
     )
 
 
-def agent(view: AgentView, host: str, footprint: Footprint | None) -> Agent:
+def agent(
+    view: AgentView, host: str, footprint: Footprint | None, *, secrets_changed: bool
+) -> Agent:
     """Write an agent.
 
     Args:
         view: What is known of it.
         host: By which the client knows this machine.
         footprint: What it may use and does; None before it has a release.
+        secrets_changed: It runs with other secrets than it would be started with now.
     """
     where = connection(view, host)
     process, reading = view.process, view.reading
@@ -150,6 +155,7 @@ def agent(view: AgentView, host: str, footprint: Footprint | None) -> Agent:
         usage=None if footprint is None else usage(footprint),
         limits=None if footprint is None else limits(footprint),
         last_error=view.agent.last_error,
+        secrets_changed=secrets_changed,
     )
 
 

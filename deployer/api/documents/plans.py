@@ -62,6 +62,7 @@ class Plan(Document):
     disk: PlannedDisk
     port: PlannedPort
     restarts: bool
+    missing_secrets: list[str]
     steps: list[str]
 
 
@@ -95,5 +96,6 @@ def plan(noun: plans.Plan) -> Plan:
         ),
         port=PlannedPort(number=noun.port, kept=noun.port_kept),
         restarts=noun.restarts,
+        missing_secrets=list(noun.missing_secrets),
         steps=list(noun.steps),
     )
