@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from waitress.server import create_server
 
@@ -34,6 +34,7 @@ from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefused
 from deployer.leftovers import end_leftovers
 from deployer.limits.limiters import Limiter
 from deployer.limits.usages import Usages
+from deployer.listeners import bind_socket
 from deployer.monitor import Monitor
 from deployer.parts import Parts
 from deployer.plans import Plans
@@ -137,11 +138,14 @@ class Server:
         """Serve until SIGTERM or Ctrl-C."""
         signal.signal(signal.SIGTERM, _end)
         app: Wsgi = create_app(self._services, self._url, self._credentials)
-        proxies = Proxies(self._settings.trusted_proxies, is_unix=False)
+        api_socket = self._settings.api_socket
+        proxies = Proxies(self._settings.trusted_proxies, is_unix=api_socket is not None)
+        place: dict[str, Any] = {"host": self._settings.host, "port": self._settings.api_port}
+        if api_socket is not None:
+            place = {"sockets": [bind_socket(api_socket, self._settings.socket_mode)]}
         listener = create_server(
             proxies.wrap(app),
-            host=self._settings.host,
-            port=self._settings.api_port,
+            **place,
             threads=THREADS,
             ident="atoll-deployer",
             max_request_body_size=self._settings.limits.upload_bytes + _ABOVE_LIMIT_BYTES,

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from deployer import __version__, faults, local_keys, ports
+from deployer import __version__, faults, listeners, local_keys, ports
 from deployer.errors import ProgramConfigError, ServeRefusedError, SettingsInvalidError
 from deployer.leftovers import end_leftovers
 from deployer.limits.groups import remove_leftover_groups
@@ -78,7 +78,7 @@ def prepare(settings: Settings) -> StateDir:
         if settings.supervisor.url is None:  # a foreign one has kept the agents running meanwhile
             end_leftovers(state.root)
             remove_leftover_groups(state)
-        _try_port(settings)
+        _try_address(settings)
         replace_file(state.settings, settings.to_json().encode())
         local_keys.read_text(state)
     except OSError as error:
@@ -112,6 +112,8 @@ def write_configuration(state: StateDir, settings: Settings) -> tuple[tuple[str,
 
 def url_of(settings: Settings) -> str:
     """Give the address of the API, as far as its settings know it."""
+    if settings.api_socket is not None:
+        return f"unix://{settings.api_socket}"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"http://{host}:{settings.api_port}"
 
@@ -186,6 +188,20 @@ def _present_server(state: StateDir, descriptor: int) -> str:
     except (OSError, ValueError, SettingsInvalidError):
         return "another server"
     return f"another server (pid {pid}, {url})"
+
+
+def _try_address(settings: Settings) -> None:
+    """Find out in time that the API's address is taken."""
+    if settings.api_socket is None:
+        _try_port(settings)
+        return
+    try:
+        listeners.bind_socket(settings.api_socket, settings.socket_mode).close()
+    except OSError as error:
+        raise ServeRefusedError(
+            f"cannot serve on {url_of(settings)}: {error.strerror or error};"
+            " choose another --host unix:PATH, in a directory that is there and can be written to"
+        ) from error
 
 
 def _try_port(settings: Settings) -> None:

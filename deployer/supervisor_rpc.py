@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 import xmlrpc.client
-from typing import Any, Final
+from typing import Any
 from xml.parsers.expat import ExpatError
 
 import requests
-import urllib3
-from requests.adapters import HTTPAdapter
 from supervisor.xmlrpc import Faults
 
 from deployer import faults
 from deployer.errors import SupervisordRefusedError, SupervisordUnreachableError
-
-_NOWHERE: Final = "http://supervisord"
+from deployer.http_sessions import http_url, open_session
 
 
 class SupervisordStoppingError(SupervisordUnreachableError):
@@ -93,55 +89,3 @@ def _error(act: str, fault: xmlrpc.client.Fault) -> Exception:
     return SupervisordRefusedError(
         f"cannot {act}: supervisord says {fault.faultString}", cause=fault.faultString
     )
-
-
-def http_url(url: str) -> str:
-    """Spell the root of supervisord's HTTP for a session out of `open_session`."""
-    return _NOWHERE if url.startswith("unix://") else url.rstrip("/")
-
-
-def open_session(url: str) -> requests.Session:
-    """Open a session that reaches supervisord at a ``unix://`` or ``http://`` URL; no proxies."""
-    session = requests.Session()
-    session.trust_env = False
-    if url.startswith("unix://"):
-        session.mount(_NOWHERE, UnixAdapter(url.removeprefix("unix://")))
-    return session
-
-
-class UnixAdapter(HTTPAdapter):
-    """Sends requests to a Unix socket, whatever host they name."""
-
-    def __init__(self, path: str) -> None:
-        """Connect to path."""
-        super().__init__()
-        self._pool = _UnixPool(path)
-
-    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> _UnixPool:
-        """Give the one pool there is; requests asks here since 2.32."""
-        return self._pool
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._pool.close()
-        super().close()
-
-
-class _UnixPool(urllib3.HTTPConnectionPool):
-    def __init__(self, path: str) -> None:
-        super().__init__("supervisord")
-        self._path = path
-
-    def _new_conn(self) -> _UnixConnection:
-        return _UnixConnection(self._path)
-
-
-class _UnixConnection(urllib3.connection.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("supervisord")
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout if isinstance(self.timeout, float | int) else None)
-        self.sock.connect(self._path)

@@ -18,6 +18,7 @@ import psutil
 import requests
 
 from deployer.client import Client
+from deployer.http_sessions import http_url, open_session
 from deployer.leftovers import find_leftovers
 from deployer.state_dir import StateDir
 from deployer.supervisord import connect
@@ -82,6 +83,9 @@ class RunningServer:
     @property
     def url(self) -> str:
         """The address of its API."""
+        host = str(self.settings.get("host", ""))
+        if host.startswith("unix:"):
+            return f"unix://{host.removeprefix('unix:')}"
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -98,9 +102,10 @@ class RunningServer:
         """Send a request with the token."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         headers.update(options.pop("headers", {}))
-        return requests.request(
-            method, f"{self.url}{path}", headers=headers, timeout=130, **options
-        )
+        with open_session(self.url) as session:
+            return session.request(
+                method, f"{http_url(self.url)}{path}", headers=headers, timeout=130, **options
+            )
 
     def start(self) -> Self:
         """Start it and wait until it is ready."""
@@ -127,8 +132,8 @@ class RunningServer:
         """Ask whether it takes work."""
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"serve ended: {self.describe()}")
-        with contextlib.suppress(requests.ConnectionError):
-            return requests.get(f"{self.url}/readyz", timeout=10).status_code == 200
+        with contextlib.suppress(requests.ConnectionError), open_session(self.url) as session:
+            return session.get(f"{http_url(self.url)}/readyz", timeout=10).status_code == 200
         return False
 
     def stop(self) -> int:

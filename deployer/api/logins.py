@@ -42,24 +42,23 @@ class Login:
         """Take a key, and lead to supervisord's web UI."""
         req.context.is_act = True
         form = req.bounded_stream.read(_LONGEST_FORM).decode("ascii", "replace")
+        if self._callers.asks_for_keys:
+            text = falcon.uri.parse_query_string(form).get("token", "")
+            try:
+                holder = self._callers.holder_of([str(text).strip()], req.remote_addr or "")
+            except DeployerError as error:  # told to people, on the form: programs do not come here
+                problems.write_problem(resp, error, request_id=req.context.request_id)
+                pages.show(resp, "login.html.j2", message=error.detail)
+                return
+            req.context.caller = holder
+            resp.set_cookie(
+                COOKIE,
+                self._callers.new_session(holder),
+                max_age=SESSION_SECONDS,
+                path="/",
+                secure=req.scheme == "https",
+                http_only=True,
+                same_site="Strict",
+            )
         resp.status = HTTPStatus.SEE_OTHER
         resp.location = "/supervisor/"
-        if not self._callers.asks_for_keys:
-            return
-        text = falcon.uri.parse_query_string(form).get("token", "")
-        try:
-            holder = self._callers.holder_of([str(text).strip()], req.remote_addr or "")
-        except DeployerError as error:  # told to people, on the form: programs do not come here
-            problems.write_problem(resp, error, request_id=req.context.request_id)
-            pages.show(resp, "login.html.j2", message=error.detail)
-            return
-        req.context.caller = holder
-        resp.set_cookie(
-            COOKIE,
-            self._callers.new_session(holder),
-            max_age=SESSION_SECONDS,
-            path="/",
-            secure=req.scheme == "https",
-            http_only=True,
-            same_site="Strict",
-        )

@@ -22,10 +22,10 @@ from deployer.errors import (
     RouteUnknownError,
     SupervisordUnreachableError,
 )
+from deployer.http_sessions import http_url, open_session
 from deployer.keys import Scope
 from deployer.model import agent_of_program
 from deployer.state_dir import StateDir
-from deployer.supervisor_rpc import http_url, open_session
 from deployer.supervisord_confs import SERVICE, Credentials
 
 _PREFIX: Final = "/supervisor"

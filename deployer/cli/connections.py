@@ -64,6 +64,8 @@ def _local_url(state: StateDir) -> str:
         host, port = str(settings["host"]), int(settings["api_port"])
     except (OSError, ValueError, KeyError, TypeError):
         return DEFAULT_URL  # no server was started there, or its files are not for this user
+    if host.startswith("unix:"):
+        return f"unix://{host.removeprefix('unix:')}"
     host = _EVERYWHERE.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command
 @click.option("--state-dir", metavar="DIR", help="Where everything lies.")
-@click.option("--host", metavar="ADDRESS", help="What the API binds.  [127.0.0.1]")
+@click.option("--host", metavar="ADDRESS", help="What the API binds, or unix:PATH.  [127.0.0.1]")
 @click.option("--api-port", metavar="PORT", help="The port of the API.  [8080]")
 @click.option("--agent-base-port", metavar="PORT", help="The first port for agents.  [8100]")
 @click.option("--max-agents", metavar="COUNT", help="How many agents, and ports.  [100]")

@@ -15,6 +15,7 @@ from requests.auth import AuthBase
 from deployer import __version__
 from deployer.client.problems import error_from_problem, error_from_status
 from deployer.errors import AuthenticationRequiredError, ServerUnreachableError
+from deployer.http_sessions import http_url, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -62,7 +63,8 @@ class Session:
         """Prepare for requests to url; nothing is sent yet.
 
         Args:
-            url: ``http://HOST:PORT``, with a path when a proxy serves it below one.
+            url: ``http://HOST:PORT``, with a path when a proxy serves it below one, or
+                ``unix:///PATH``.
             token: What the server's STATE/token holds; None for a server without tokens.
             timeout_seconds: For one answer, beyond what a request asks the server to hold it.
 
@@ -72,14 +74,14 @@ class Session:
         """
         self.url = _server_url(url)
         self.timeout_seconds = timeout_seconds
-        self._http = requests.Session()
+        self._root = http_url(self.url)
+        self._http = open_session(self.url)
         self._http.auth = _Bearer(_checked(token))
         self._http.headers["User-Agent"] = f"atoll-deployer/{__version__}"
         self._http.headers["Accept"] = "application/json, application/problem+json"
-        if _is_loopback(self.url):
-            # A proxy named in the variables is for the world outside and cannot reach this host's
-            # loopback, but would get to see the token.
-            self._http.trust_env = False
+        # A proxy named in the variables is for the world outside and cannot reach this host's
+        # loopback, but would get to see the token.
+        self._http.trust_env = not _is_local(self.url)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -141,7 +143,7 @@ class Session:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id
-        url = self.url + path
+        url = self._root + path
         with _unreachable(self.url):
             response = self._http.get(
                 url,
@@ -167,7 +169,7 @@ class Session:
         headers: Mapping[str, str] | None,
         hold_seconds: float,
     ) -> requests.Response:
-        url = self.url + path
+        url = self._root + path
         with _unreachable(self.url):
             return self._http.request(
                 method,
@@ -215,12 +217,14 @@ def _server_url(url: str) -> str:
     address = (url if "://" in url else f"http://{url}").rstrip("/")
     try:
         parts = urlsplit(address)
-        valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        is_socket = parts.scheme == "unix" and parts.path and not parts.netloc
+        is_host = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        valid = is_socket or is_host
     except ValueError:
         valid = False
     if not valid:
         raise ServerUnreachableError(
-            f"cannot use {url!r} as a server's address: it is not like http://HOST:PORT",
+            f"cannot use {url!r} as a server's address: it is not like http://HOST:PORT or unix:///PATH",
             cause="not an address",
         )
     return address
@@ -238,7 +242,9 @@ def _checked(token: str | None) -> str | None:
     return token
 
 
-def _is_loopback(url: str) -> bool:
+def _is_local(url: str) -> bool:
+    if url.startswith("unix:"):
+        return True
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

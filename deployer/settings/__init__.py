@@ -26,13 +26,21 @@ from deployer.complaints import dotted, problems_of
 from deployer.errors import SettingsInvalidError
 from deployer.model import HealthCheck, RestartPolicy
 from deployer.quantities import Bytes, Count, Flag, Number, PortNumber, Seconds, Whole
-from deployer.settings.access import CertificateSettings, Proxy, SocketMode
+from deployer.settings.access import (
+    UNIX_PROXY,
+    CertificateSettings,
+    Proxy,
+    SocketMode,
+    reaches_loopback,
+)
 from deployer.settings.addresses import (
     AbsolutePath,
     Address,
+    Listening,
     Url,
     absolute,
     is_loopback,
+    socket_path,
     without_login,
 )
 from deployer.settings.installs import PYPI, InstallSettings, Moment
@@ -185,7 +193,7 @@ class Settings(Section):
 
     Attributes:
         state_dir: Where everything lies; absolute, without symlinks.
-        host: The address that the API binds.
+        host: The address that the API binds, or ``unix:/PATH``.
         api_port: The port of the API.
         agent_base_port: The first port for agents.
         max_agents: How many agents there may be, and how many ports.
@@ -219,7 +227,7 @@ class Settings(Section):
     """
 
     state_dir: AbsolutePath = Field(default_factory=default_state_dir)
-    host: Address = "127.0.0.1"
+    host: Listening = "127.0.0.1"
     api_port: PortNumber = 8080
     agent_base_port: PortNumber = 8100
     max_agents: Annotated[Count, Field(validate_default=True)] = 100
@@ -277,6 +285,28 @@ class Settings(Section):
             )
         return auth
 
+    @field_validator("client_certificates")
+    @classmethod
+    def _certificates_cannot_be_made_up(
+        cls, rules: tuple[CertificateSettings, ...], info: ValidationInfo
+    ) -> tuple[CertificateSettings, ...]:
+        proxies = info.data.get("trusted_proxies")
+        if not rules or proxies is None or info.data.get("auth") is None:
+            return rules
+        if info.data["auth"] == "none":
+            raise ValueError("must be empty while auth is 'none': everybody may do everything")
+        if not proxies:
+            raise ValueError("must be empty while no trusted_proxies say who showed one")
+        # Agents are strangers' programs, and all of them can connect from there.
+        nearby = [each for each in proxies if each != UNIX_PROXY and reaches_loopback(each)]
+        if nearby:
+            raise ValueError(
+                f"must not be believed from {', '.join(nearby)}: every agent on this machine could"
+                " say there who it is; listen on a Unix socket (host = 'unix:/PATH',"
+                " trusted_proxies = ['unix']), or run the proxy on another machine"
+            )
+        return rules
+
     @field_validator("find_links")
     @classmethod
     def _links_absolute(cls, links: tuple[str, ...]) -> tuple[str, ...]:
@@ -296,6 +326,11 @@ class Settings(Section):
             # pip takes the highest version of all indexes: a public name would beat a private one.
             raise ValueError("extra_index_urls need uv: pip cannot hold names to their first index")
         return install
+
+    @property
+    def api_socket(self) -> Path | None:
+        """The Unix socket that the API listens on; None: a port."""
+        return socket_path(self.host)
 
     @property
     def agent_ports(self) -> range:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
-from typing import Annotated, Literal
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -12,6 +12,20 @@ from deployer.certificates import CertificateRule, read_subject
 from deployer.keys import Scope
 from deployer.settings.sections import Section
 
+_MAPPED: Final = IPv6Network("::ffff:127.0.0.0/104")
+"""127.0.0.0/8, as a socket for both families shows it (RFC 4291, 2.5.5.2)."""
+
+UNIX_PROXY: Final = "unix"
+"""In the place of a proxy's address: whoever calls by the Unix socket."""
+
+
+def reaches_loopback(network: str) -> bool:
+    """Tell whether a network holds an address by which this machine calls itself."""
+    parsed = ip_network(network)
+    if isinstance(parsed, IPv4Network):
+        return parsed.overlaps(IPv4Network("127.0.0.0/8"))
+    return parsed.overlaps(IPv6Network("::1/128")) or parsed.overlaps(_MAPPED)
+
 
 def _subject(text: str) -> str:
     read_subject(text)
@@ -19,7 +33,7 @@ def _subject(text: str) -> str:
 
 
 def _proxy(text: str) -> str:
-    if text == "unix":
+    if text == UNIX_PROXY:
         return text
     try:
         return str(ip_network(text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field
@@ -42,6 +42,34 @@ AbsolutePath = Annotated[Path, AfterValidator(absolute)]
 Address = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(plain)]
 """A host name or an IP address."""
 
+UNIX: Final = "unix:"
+_LONGEST_SOCKET: Final = 107
+"""Bytes of a Unix socket's path: sockaddr_un has 108, with the NUL at the end (unix(7))."""
+
+
+def listening(text: str) -> str:
+    """Give back what the API may listen on: a host, or ``unix:`` and an absolute path.
+
+    Raises:
+        ValueError: The path is not one that a socket can have.
+    """
+    path = socket_path(plain(text))
+    if path is not None and (not path.is_absolute() or len(bytes(path)) > _LONGEST_SOCKET):
+        raise ValueError(
+            f"must be unix: and an absolute path of at most {_LONGEST_SOCKET} bytes,"
+            f" not {text[:120]!r}"
+        )
+    return text
+
+
+def socket_path(host: str) -> Path | None:
+    """Find the Unix socket that a host means; None: it is an address."""
+    return Path(host.removeprefix(UNIX)) if host.startswith(UNIX) else None
+
+
+Listening = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(listening)]
+"""A host name, an IP address, or ``unix:/PATH``."""
+
 Url = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(plain)]
 """An address; which schemes make sense decides whoever opens it."""
 
@@ -59,4 +87,4 @@ def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host == "localhost" or socket_path(host) is not None

@@ -31,7 +31,7 @@ def adapt(name: str, changes: dict[str, str], folder: Path) -> Path:
     for theirs, ours in changes.items():
         assert theirs in text, theirs
         text = text.replace(theirs, ours)
-    path = folder / name
+    path = folder / Path(name).name
     path.write_text(text)
     return path
 
@@ -109,8 +109,14 @@ def _listens(port: int, process: subprocess.Popen[bytes]) -> bool:
 
 
 def nginx(folder: Path, port: int, upstream: str) -> list[str]:
-    site = adapt("nginx.conf", {"443 ssl": f"127.0.0.1:{port}", UPSTREAM: upstream}, folder)
-    site.write_text(re.sub(r"ssl_certificate.*;", "", site.read_text()))
+    changes = {"443 ssl": f"127.0.0.1:{port}", "unix:/run/atoll-deployer/api.sock": upstream}
+    site = adapt("nginx/atoll-deployer.conf", changes, folder)
+    site.write_text(re.sub(r"\n    ssl_.*;", "", site.read_text()))
+    return nginx_command(folder, site)
+
+
+def nginx_command(folder: Path, site: Path) -> list[str]:
+    """Say how nginx serves a site from a folder, without any of the machine's own files."""
     main = folder / "main.conf"
     paths = "".join(
         f"{kind}_temp_path {folder}/{kind};"
