@@ -115,6 +115,7 @@ class Plans:
         self._environments = environments
         self._runs = runs
         self._secrets = parts.secrets
+        self._trust = parts.trust
 
     def plan(self, name: str, package: Package, strategy: Strategy) -> Plan:
         """Say what deploying a package, and starting it, would do.
@@ -127,6 +128,8 @@ class Plans:
         Raises:
             AgentUnknownError: There is no such agent, nor is the package one of that name.
             RequestInvalidError: The package is another agent's.
+            SignatureMissingError: It must be signed, and is not.
+            SignatureInvalidError: It must be signed by a trusted key, and is by another.
             EntryPointMissingError: There is nothing to start it with any more.
             InterpreterUnavailableError: There is none that fits.
             ResolutionError: Its requirements cannot be met.
@@ -135,6 +138,7 @@ class Plans:
         """
         agent = self._store.agents.find(name)
         _require_same_name(name, package, is_known=agent is not None)
+        self._trust.require_vouched(package.agent, package.version, package.sha256)
         current = None
         if agent is not None and agent.current is not None:
             current = self._store.releases.get(name, agent.current)

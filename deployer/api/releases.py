@@ -7,12 +7,15 @@ from http import HTTPStatus
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployer import model
 from deployer.api import documents, inputs
 from deployer.api.answers import write
 from deployer.api.deployments import follow
 from deployer.api.operations import WAIT, operation
 from deployer.api.services import Services
+from deployer.errors import DeployerError
 from deployer.keys import Scope
+from deployer.parts import Parts
 
 
 class RollbackRequest(BaseModel):
@@ -32,9 +35,8 @@ class Releases:
 
     def __init__(self, services: Services) -> None:
         """Read through services."""
+        self._parts = services.parts
         self._store = services.parts.store
-        self._files = services.parts.files
-        self._trust = services.parts.trust
 
     @operation(
         "List an agent's releases",
@@ -46,13 +48,7 @@ class Releases:
         """List them, the newest first."""
         owner = self._store.agents.get(agent)
         items = [
-            documents.release(
-                each,
-                owner,
-                self._files.find_breach(each),
-                self._trust.voucher(each.agent, each.sha256),
-            )
-            for each in self._store.releases.of_agent(agent)
+            _document(self._parts, each, owner) for each in self._store.releases.of_agent(agent)
         ]
         write(resp, documents.ReleaseList(releases=items, count=len(items), next=None))
 
@@ -63,9 +59,8 @@ class OneRelease:
     def __init__(self, services: Services) -> None:
         """Read and delete through services."""
         self._services = services
+        self._parts = services.parts
         self._store = services.parts.store
-        self._files = services.parts.files
-        self._trust = services.parts.trust
 
     @operation(
         "Show a release",
@@ -77,8 +72,7 @@ class OneRelease:
         """Show one."""
         owner = self._store.agents.get(agent)
         found = self._store.releases.get(agent, number)
-        voucher = self._trust.voucher(found.agent, found.sha256)
-        write(resp, documents.release(found, owner, self._files.find_breach(found), voucher))
+        write(resp, _document(self._parts, found, owner))
 
     @operation(
         "Delete a release",
@@ -92,6 +86,21 @@ class OneRelease:
         """Delete it, unless it is current or the one to go back to."""
         self._services.worker.delete_release(agent, number)
         resp.status = HTTPStatus.NO_CONTENT
+
+
+def _document(parts: Parts, release: model.Release, owner: model.Agent) -> documents.Release:
+    voucher = parts.trust.voucher(release.agent, release.sha256)
+    return documents.release(release, owner, _find_obstacle(parts, release), voucher)
+
+
+def _find_obstacle(parts: Parts, release: model.Release) -> str:
+    """Say why a rollback to a release would be refused; empty when it would not."""
+    try:
+        parts.trust.require_vouched(release.agent, release.version, release.sha256)
+        parts.secrets.require(release.agent, release.manifest)
+    except DeployerError as error:
+        return error.cause
+    return parts.files.find_breach(release)
 
 
 class Rollback:

@@ -161,7 +161,9 @@ def test_a_release_whose_secret_is_gone_is_not_gone_back_to(client: Client) -> N
     client.deploy(package("going-back", 'TOKEN = "${secret:token}"\n'))
     client.deploy(package("going-back"))
     pid = client.agent("going-back").pid
+    assert client.releases("going-back")[1].rollback_ready is True
     client.remove_secret("token")
+    assert "secret token is not there" in str(client.releases("going-back")[1].rollback_ready)
     with pytest.raises(SecretUnavailableError):
         client.rollback("going-back")
     assert client.agent("going-back").pid == pid

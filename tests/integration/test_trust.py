@@ -306,5 +306,8 @@ def test_a_key_that_is_gone_vouches_for_nothing_any_more(
         client.deploy(package("1.0.0"), force=True)
     with pytest.raises(SignatureInvalidError):
         client.rollback("aged")
-    trusted = [each.document["signature"]["trusted"] for each in client.releases("aged")]
-    assert trusted == [False] * len(trusted)
+    releases = client.releases("aged")
+    assert {each.document["signature"]["trusted"] for each in releases} == {False}
+    assert {each.rollback_ready for each in releases} == {f"key {KEY.public.id} is not trusted"}
+    with pytest.raises(SignatureInvalidError):
+        client.plan("aged", package("2.0.0"))

@@ -37,14 +37,14 @@ class ReleaseList(Document):
 
 
 def release(
-    noun: model.Release, owner: model.Agent, breach: str, voucher: Voucher | None
+    noun: model.Release, owner: model.Agent, obstacle: str, voucher: Voucher | None
 ) -> Release:
     """Write a release.
 
     Args:
         noun: What is written.
         owner: Its agent.
-        breach: Why it cannot be gone back to; empty when it can.
+        obstacle: Why it cannot be gone back to; empty when it can.
         voucher: The signature of its package, if there is one.
     """
     return Release(
@@ -57,6 +57,6 @@ def release(
         sha256=noun.sha256,
         python=noun.python,
         created_at=noun.created_at,
-        rollback_ready=breach or True,
+        rollback_ready=obstacle or True,
         signature=signature(voucher),
     )
