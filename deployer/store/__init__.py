@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open the database at path, made when it is not there."""
         self._path = path
+        self._copying = threading.Lock()
         self._database = Database(path)
         self.agents = AgentRows(self._database)
         self.releases = ReleaseRows(self._database)
@@ -62,7 +64,8 @@ class Store:
         for it.
         """
         try:
-            copies.keep_copy(self._path, path)
+            with self._copying:  # two would write into the same file
+                copies.keep_copy(self._path, path)
         except (OSError, sqlite3.Error):
             _log.exception("cannot keep a copy of %s", self._path)
 

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -239,3 +240,14 @@ def test_a_sound_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     Store(path).close()
     assert restore(path, tmp_path / "none") == ""
+
+
+def test_copies_that_are_kept_at_once_do_not_spoil_each_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = tmp_path / "state.db.copy"
+    with closing(Store(tmp_path / "state.db")) as store, ThreadPoolExecutor(8) as pool:
+        store.agents.add("kept")
+        list(pool.map(lambda _: store.keep_copy(copy), range(32)))
+    assert caplog.records == []
+    assert find_damage(copy) == ""
