@@ -61,7 +61,7 @@ class AgentSecrets:
         """Keep rows in store, and the key in the state directory."""
         self._store = store
         self._state = state
-        self._cipher = Cipher(state.secrets_key)
+        self._cipher = Cipher(state.secrets_key, state.tmp)
 
     def all(self) -> tuple[Secret, ...]:
         """List the secrets, by name."""

@@ -29,9 +29,10 @@ class Cipher:
     secrets than any machine will ever hold.
     """
 
-    def __init__(self, key_file: Path) -> None:
-        """Use the key in key_file, which need not be there yet."""
+    def __init__(self, key_file: Path, tmp: Path) -> None:
+        """Use the key in key_file, which need not be there yet; it is written in tmp."""
         self._key_file = key_file
+        self._tmp = tmp
 
     def find_problem(self) -> str:
         """Say why the key cannot be used; empty when it can."""
@@ -49,7 +50,7 @@ class Cipher:
         """Make the key, unless there is one: written through to the disk, and never replaced."""
         if self.has_key():
             return
-        descriptor, name = tempfile.mkstemp(prefix=".secrets.key.", dir=self._key_file.parent)
+        descriptor, name = tempfile.mkstemp(prefix="secrets-key-", dir=self._tmp)
         fresh = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:  # mkstemp made it 0600

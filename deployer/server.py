@@ -106,7 +106,7 @@ class Server:
             ),
             supervisord=supervisord,
             processes=ProcessTable(supervisord.states),
-            trust=Trust(settings.trust, self._state.packages),
+            trust=Trust(settings.trust, self._state),
             limiter=Limiter(self._state, settings.limits),
             usages=Usages(self._state.root),
             secrets=AgentSecrets(store, self._state),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +14,7 @@ from deployer.agent_patterns import is_meant
 from deployer.errors import NoTrustedKeysError, SignatureInvalidError, SignatureMissingError
 from deployer.settings.trust import TrustedKey, TrustSettings
 from deployer.signatures import LARGEST_SIGNATURE, SUFFIX, Signature, digest_of, verify
+from deployer.state_dir import StateDir
 
 _REMEMBERED_DIGESTS: Final = 1024
 
@@ -38,10 +41,11 @@ class Trust:
     release is made or gone back to it is verified again, against the keys that are trusted now.
     """
 
-    def __init__(self, settings: TrustSettings, packages: Path) -> None:
-        """Trust what settings say; archives and signatures lie in the directory packages."""
+    def __init__(self, settings: TrustSettings, state: StateDir) -> None:
+        """Trust what settings say; archives and signatures lie in the state directory."""
         self._settings = settings
-        self._packages = packages
+        self._packages = state.packages
+        self._tmp = state.tmp
 
     @property
     def is_required(self) -> bool:
@@ -97,10 +101,10 @@ class Trust:
 
     def keep(self, sha256: str, data: bytes) -> None:
         """Keep a signature beside its package's archive, in the place of an earlier one."""
-        kept = self._kept(sha256)
-        fresh = kept.with_name(f"{kept.name}.new")
-        fresh.write_bytes(data)
-        fresh.replace(kept)
+        descriptor, name = tempfile.mkstemp(prefix="signature-", dir=self._tmp)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        Path(name).replace(self._kept(sha256))
         faults.reach("trust.keep")
 
     def require_keys(self) -> None:

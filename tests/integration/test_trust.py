@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,15 @@ def test_a_known_package_needs_its_signature_only_once(strict: Api) -> None:
     package = zip_package("stdlib_agent", name="known")
     upload(strict, package, signature_of(package))
     assert upload(strict, package).status_code == 200
+
+
+def test_the_same_package_may_come_from_many_at_once(strict: Api) -> None:
+    package = zip_package("stdlib_agent", name="popular")
+    signature = signature_of(package)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: upload(strict, package, signature), range(24)))
+    assert {answer.status_code for answer in answers} <= {200, 201}
+    assert {answer.json()["signature"]["key"] for answer in answers} == {KEY.public.id}
 
 
 def test_atoll_s_client_is_told_in_the_reason_phrase(strict: Api) -> None:

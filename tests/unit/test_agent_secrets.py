@@ -25,6 +25,7 @@ def state(tmp_path: Path) -> StateDir:
 
 @pytest.fixture
 def secrets(state: StateDir) -> Iterator[AgentSecrets]:
+    state.tmp.mkdir()
     with closing(Store(state.database)) as store:
         yield AgentSecrets(store, state)
 

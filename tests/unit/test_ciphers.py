@@ -19,7 +19,7 @@ def key_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cipher(key_file: Path) -> Cipher:
-    cipher = Cipher(key_file)
+    cipher = Cipher(key_file, key_file.parent)
     cipher.make_key()
     return cipher
 
@@ -64,7 +64,7 @@ def test_a_damaged_value_is_refused(cipher: Cipher, damaged: bytes) -> None:
 
 
 def test_another_key_is_told_apart_from_damage(cipher: Cipher, tmp_path: Path) -> None:
-    other = Cipher(tmp_path / "other.key")
+    other = Cipher(tmp_path / "other.key", tmp_path)
     other.make_key()
     with pytest.raises(SecretUnreadableError, match=f"encrypted with key {cipher.key_id()}"):
         other.open(cipher.seal("value", CONTEXT), CONTEXT, key_id=cipher.key_id())
