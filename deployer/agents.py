@@ -39,6 +39,7 @@ class Agents:
         self._limiter = parts.limiter
         self._usages = parts.usages
         self._secrets = parts.secrets
+        self._breaches = parts.breaches
         self._last_look: tuple[tuple[int, ...], tuple[AgentView, ...]] = (), ()
         self._last_rows: tuple[int, _Rows] = -1, ((), {}, {})
 
@@ -61,6 +62,7 @@ class Agents:
             process,
             self._readings.of(process),
             self._retries.of(name),
+            self._breaches.of(name),
         )
 
     def footprint(self, view: AgentView) -> Footprint | None:
@@ -71,6 +73,7 @@ class Agents:
             allowance=self._runs.allowance(view.release),
             mechanisms=self._limiter.mechanisms,
             usage=self._usages.of(view.release.program) if view.is_alive else None,
+            disk=self._breaches.scan_of(view.agent.name),
         )
 
     def views(self) -> tuple[AgentView, ...]:
@@ -84,6 +87,7 @@ class Agents:
             self._processes.generation,
             self._readings.generation,
             self._retries.generation,
+            self._breaches.generation,
         )
         seen, views = self._last_look
         if generations != seen:
@@ -106,6 +110,7 @@ class Agents:
                     process,
                     self._readings.of(process),
                     self._retries.of(agent.name),
+                    self._breaches.of(agent.name),
                 )
             )
         return tuple(views)
@@ -194,6 +199,26 @@ class Agents:
                 self._store.events.add("agent.stopped", name, f"{name} was stopped")
             self._store.agents.set_last_error(name, "")
             return self.view(name)
+
+    def put_out(self, name: str, sentence: str) -> None:
+        """Stop an agent that breaks a rule; it stays stopped until somebody starts it.
+
+        Args:
+            name: Which agent.
+            sentence: Why, for the timeline and whoever asks.
+
+        Raises:
+            AgentUnknownError: There is none of this name.
+            StopError: Its process outlives SIGKILL.
+        """
+        release = self._release(name)
+        with self._locks.hold(name, f"stop {name}", timeout_seconds=_LOCK_SECONDS):
+            release = self._release(name)
+            self._store.agents.set_desired(name, Desired.STOPPED)
+            self._runs.take_down(release)
+            self._retries.forget(name)
+            self._store.agents.set_last_error(name, sentence)
+            self._store.events.add("agent.put_out", name, sentence)
 
     def restart(self, name: str, *, reason: str = "asked for") -> AgentView:
         """Stop an agent and start it again on the same port.

@@ -45,6 +45,7 @@ class Process:
         restarts: How often it was started again by itself since somebody last asked for a start.
         next_try_at: When it will be started again; None when it will not by itself.
         message: supervisord's own sentence about a start that failed; may be empty.
+        throttled_at: Since when its output is read slowly, for it floods its log; None: it is not.
     """
 
     program: str
@@ -57,6 +58,7 @@ class Process:
     restarts: int = 0
     next_try_at: datetime | None = None
     message: str = ""
+    throttled_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from deployer.agent_locks import AgentLocks
 from deployer.agent_secrets import AgentSecrets
 from deployer.environments.compilations import Compilations
+from deployer.limits.breaches import Breaches
 from deployer.limits.limiters import Limiter
 from deployer.limits.usages import Usages
 from deployer.limits.verdicts import Verdicts
@@ -42,6 +43,7 @@ class Parts:
         locks: Who is at work on which agent.
         retries: When agents that failed are tried again.
         compilations: Bytecode of environments, made in the background.
+        breaches: Which agents are over a limit that does not end them.
         verdicts: Why this server ended a run.
     """
 
@@ -60,4 +62,5 @@ class Parts:
     locks: AgentLocks = field(default_factory=AgentLocks)
     retries: Retries = field(default_factory=Retries)
     compilations: Compilations = field(default_factory=Compilations)
+    breaches: Breaches = field(default_factory=Breaches)
     verdicts: Verdicts = field(default_factory=Verdicts)

@@ -28,6 +28,7 @@ from deployer.state_dir import StateDir
 from deployer.supervisord_confs import (
     SERVICE,
     Credentials,
+    LogPace,
     check_supervisord_conf,
     render_supervisord_conf,
 )
@@ -48,6 +49,7 @@ class Programs:
         python: Path | str = sys.executable,
         log_bytes: int = 10_000_000,
         log_backups: int = 3,
+        log_pace: LogPace = LogPace(),  # noqa: B008 - frozen
     ) -> None:
         """Write below state.
 
@@ -59,12 +61,14 @@ class Programs:
             python: Runs the launcher; needs nothing but the standard library.
             log_bytes: Size at which supervisord rotates a log.
             log_backups: Rotated logs to keep; with fewer than 2 a follower can lose lines.
+            log_pace: How fast agents may write their logs.
         """
         self._state = state
         self._conf_d = conf_d or state.conf_d
         self._python = str(python)
         self._log_bytes = log_bytes
         self._log_backups = log_backups
+        self._log_pace = log_pace
 
     def render(self, policy: LaunchPolicy, restarts: RestartPolicy = _ANY_RESTARTS) -> str:
         """Render a program config and make sure that supervisord will read it as it was meant.
@@ -175,6 +179,7 @@ class Programs:
             service_command=service_command,
             credentials=credentials,
             identifier=identifier,
+            log_pace=self._log_pace,
             log_bytes=self._log_bytes,
             log_backups=self._log_backups,
         )

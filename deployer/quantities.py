@@ -20,6 +20,9 @@ _UNITS: Final = {
     **{f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", start=1)},
     **{letter: 1024**power for power, letter in enumerate("kmgt", start=1)},
 }
+_MOST_OF_A_UNIT: Final = 2048
+"""People say 1500MB and 1536MiB, but not 2932KiB."""
+
 _LARGEST: Final = 2**63 - 1
 
 
@@ -58,7 +61,7 @@ def size_text(size_bytes: int) -> str:
         f"{size_bytes // size}{prefix}{kind}"
         for factor, kind in ((1000, "B"), (1024, "iB"))
         for power, prefix in enumerate("KMGT", start=1)
-        if size_bytes % (size := factor**power) == 0
+        if size_bytes % (size := factor**power) == 0 and size_bytes < _MOST_OF_A_UNIT * size
     ]
     if exact:
         return min(exact, key=lambda text: (len(text), "i" in text))

@@ -31,6 +31,7 @@ from deployer.api.unparsed import refuse_with_problems
 from deployer.deployments import Deployments
 from deployer.environments import Environments, InstallerSettings
 from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefusedError
+from deployer.floods import Floods
 from deployer.leftovers import end_leftovers
 from deployer.limits.limiters import Limiter
 from deployer.limits.usages import Usages
@@ -40,6 +41,7 @@ from deployer.parts import Parts
 from deployer.plans import Plans
 from deployer.processes import ProcessTable
 from deployer.programs import Programs
+from deployer.quotas import Quotas
 from deployer.reconciler import Reconciler
 from deployer.recovery import Recovery
 from deployer.releases import ReleaseFiles
@@ -118,7 +120,11 @@ class Server:
         self._parts = parts
         self._worker = Worker(parts, deployments, agents)
         self._monitor = Monitor(parts, runs, agents)
-        self._watchdog = Watchdog(parts, runs)
+        self._watchers = (
+            Watchdog(parts, runs),
+            Floods(parts, agents),
+            Quotas(parts, runs, agents),
+        )
         self._reconciler = Reconciler(parts, runs, agents)
         self._recovery = Recovery(parts, runs, deployments, agents)
         self._recovered = threading.Event()
@@ -162,7 +168,8 @@ class Server:
         with contextlib.suppress(SystemExit, KeyboardInterrupt):
             listener.run()
         self._reconciler.close()
-        self._watchdog.close()
+        for watcher in self._watchers:
+            watcher.close()
         self._monitor.close()
         self._worker.close()
         self._services.refusals.flush()
@@ -176,7 +183,8 @@ class Server:
         """Set right what the last process left, and only then say that work is taken."""
         try:
             self._monitor.start()
-            self._watchdog.start()
+            for watcher in self._watchers:
+                watcher.start()
             self._parts.processes.refresh()
             if self._damage:
                 _log.error("%s", self._damage)

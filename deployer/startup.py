@@ -20,6 +20,7 @@ from deployer.limits.groups import remove_leftover_groups
 from deployer.programs import Programs, replace_file
 from deployer.settings import Settings
 from deployer.state_dir import MARKER, StateDir
+from deployer.supervisord_confs import LogPace
 
 _KEPT_VARIABLES: Final = (
     faults.VARIABLE,
@@ -100,7 +101,10 @@ def write_configuration(state: StateDir, settings: Settings) -> tuple[tuple[str,
         ServeRefusedError: supervisord cannot work below this path.
     """
     programs = Programs(
-        state, log_bytes=settings.limits.log_bytes, log_backups=settings.limits.log_backups
+        state,
+        log_bytes=settings.limits.log_bytes,
+        log_backups=settings.limits.log_backups,
+        log_pace=LogPace(settings.limits.log_bytes_per_second, settings.limits.log_burst_seconds),
     )
     moved = programs.quarantine_broken()
     try:

@@ -51,6 +51,7 @@ class AgentView:
         process: What supervisord says; None when it knows no program for it.
         reading: What it answered last; None when this process was not asked yet.
         retry: When it is tried again after it failed; None when it is not.
+        breach: Which limit it is over without being ended for it; empty: none.
     """
 
     agent: Agent
@@ -59,6 +60,7 @@ class AgentView:
     process: Process | None
     reading: Reading | None
     retry: Retry | None = None
+    breach: str = ""
 
     @property
     def is_alive(self) -> bool:
@@ -119,6 +121,7 @@ class AgentView:
     def _status_alive(self) -> AgentStatus:
         if self.reading is None or not self.reading.was_healthy:
             return AgentStatus.STARTING
-        if self.reading.answer.healthy and not self.reading.answer.degraded:
+        is_well = self.reading.answer.healthy and not self.reading.answer.degraded
+        if is_well and not self.breach:
             return AgentStatus.RUNNING
         return AgentStatus.DEGRADED

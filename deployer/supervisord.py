@@ -307,6 +307,7 @@ def process_from_document(document: Mapping[str, Any]) -> Process:
         restarts=document["restarts"],
         next_try_at=_time(document["next_try_at"]),
         message=document["message"],
+        throttled_at=_time(document.get("throttled_at")),
     )
 
 

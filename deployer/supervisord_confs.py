@@ -38,12 +38,26 @@ class Credentials:
         return cls("atoll", secrets.token_urlsafe(24))
 
 
+@dataclass(frozen=True, slots=True)
+class LogPace:
+    """How fast a program may write its logs before it has to wait.
+
+    Attributes:
+        bytes_per_second: For good; 0: as fast as it can.
+        burst_seconds: For how long twice as fast.
+    """
+
+    bytes_per_second: int = 0
+    burst_seconds: float = 0.0
+
+
 def render_supervisord_conf(
     state: StateDir,
     *,
     service_command: Sequence[str],
     credentials: Credentials,
     identifier: str = "atoll-deployer",
+    log_pace: LogPace = LogPace(),
     log_bytes: int = 10_000_000,
     log_backups: int = 3,
 ) -> str:
@@ -54,6 +68,7 @@ def render_supervisord_conf(
         service_command: Starts the API; supervisord restarts it for ever.
         credentials: For its socket and, in the same file, for supervisorctl.
         identifier: Its name, shown by the web UI.
+        log_pace: How fast programs may write their logs.
         log_bytes: Size at which logs are rotated, its own and the API's.
         log_backups: Rotated logs to keep.
 
@@ -79,6 +94,8 @@ def render_supervisord_conf(
             "service": SERVICE,
             "service_command": program_configs.command_value(service_command),
             "service_log": program_configs.log_value(state.logs / "deployer.log"),
+            "log_bytes_per_second": log_pace.bytes_per_second,
+            "log_burst_seconds": log_pace.burst_seconds,
             "log_bytes": log_bytes,
             "log_backups": log_backups,
         },

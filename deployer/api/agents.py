@@ -315,6 +315,9 @@ def explain(view: AgentView) -> tuple[str, str]:
         listening = ports.listening_ports(reading.pid)
         cause = causes.explain_unhealthy(reading.answer, listening=listening, port=view.port or 0)
         return cause.text, cause.hint
+    if view.is_alive and view.breach:
+        hint = "let it delete what it does not need, or raise [resources] disk_limit in agent.toml"
+        return view.breach, hint
     if view.agent.last_error:
         hint = "read its log, mend the package and push it again, or roll back"
         return view.agent.last_error, hint

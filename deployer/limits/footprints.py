@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deployer.limits.allowances import Allowance
+from deployer.limits.disk_scans import DiskScan
 from deployer.limits.mechanisms import Mechanisms
 from deployer.limits.usages import Usage
 
@@ -17,10 +18,10 @@ class Footprint:
         allowance: What it may use.
         mechanisms: What holds it to that.
         usage: What it uses; None while it does not run.
-        disk_bytes: In the directories that it may write; None: not measured yet.
+        disk: What is in the directories that it may write; None: nobody has looked yet.
     """
 
     allowance: Allowance
     mechanisms: Mechanisms
     usage: Usage | None
-    disk_bytes: int | None = None
+    disk: DiskScan | None = None

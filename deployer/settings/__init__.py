@@ -89,6 +89,12 @@ class LimitSettings(Section):
         log_bytes: Of one log file before it is rotated.
         log_backups: Rotated log files that are kept.
         wrong_keys: From one address in a minute before it is told to wait.
+        log_bytes_per_second: How fast an agent may write its logs for good.
+        log_burst_seconds: For how long twice as fast, before it counts as a flood.
+        log_flood: What then becomes of it: it waits in its writes, or is stopped. A supervisord
+            without our plugin cannot make it wait: there it is stopped in any case.
+        disk_seconds: Between two looks at what agents have on the disk.
+        disk_over: What becomes of an agent over its limit there: it is told, or stopped as well.
         agent_memory: Bytes of main memory of an agent whose manifest says nothing; None: no limit.
         agent_cpus: The same for CPU seconds a second.
         agent_pids: The same for processes and threads.
@@ -109,6 +115,11 @@ class LimitSettings(Section):
     log_bytes: Bytes = 10 * _MIB
     log_backups: Annotated[Whole, Field(ge=0, le=1000)] = 3
     wrong_keys: Count = 20
+    log_bytes_per_second: Bytes = 1 * _MIB
+    log_burst_seconds: Seconds = 5.0
+    log_flood: Literal["throttle", "stop"] = "throttle"
+    disk_seconds: Seconds = 60.0
+    disk_over: Literal["warn", "stop"] = "warn"
     agent_memory: Bytes | None = None
     agent_cpus: Annotated[Number, Field(gt=0, le=4096)] | None = None
     agent_pids: Count | None = 4096

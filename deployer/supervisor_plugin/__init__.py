@@ -23,13 +23,21 @@ from deployer.supervisor_plugin.interfaces import AgentsInterface
 from deployer.supervisor_plugin.locks import Lock, LockHeldError
 from deployer.supervisor_plugin.pushes import Pushes
 from deployer.supervisor_plugin.sockets import HeldSockets
+from deployer.supervisor_plugin.throttles import Throttle
 from deployer.supervisor_plugin.wakeups import SignalWakeup, wake_when_due
 
 _interfaces: weakref.WeakKeyDictionary[Any, AgentsInterface] = weakref.WeakKeyDictionary()
 
 
 def make_agents_interface(
-    supervisord: Any, *, conf_d: str, events_socket: str = "", lock: str = "", service: str = ""
+    supervisord: Any,
+    *,
+    conf_d: str,
+    events_socket: str = "",
+    lock: str = "",
+    service: str = "",
+    log_bytes_per_second: str = "0",
+    log_burst_seconds: str = "0",
 ) -> AgentsInterface:
     """Make the RPC interface, and supervisord ours; the factory that its configuration names.
 
@@ -42,26 +50,43 @@ def make_agents_interface(
         events_socket: Where to send every change of a state; empty: nowhere.
         lock: A file to hold locked as long as supervisord lives; empty: none.
         service: The program that is the API itself; empty: it is not run by this supervisord.
+        log_bytes_per_second: How fast the output of a process is read for good; 0: any.
+        log_burst_seconds: For how long twice as fast.
 
     Raises:
         LockHeldError: Another supervisord runs for the same state directory; ours does not start.
     """
     interface = _interfaces.get(supervisord)
     if interface is None:
-        interface = _install(supervisord, conf_d, events_socket, lock, service)
+        rate, burst = int(log_bytes_per_second), float(log_burst_seconds)
+
+        def throttle(program: str) -> Throttle:
+            return Throttle(0 if program == service else rate, burst)
+
+        interface = _install(supervisord, conf_d, events_socket, lock, service, throttle)
         _interfaces[supervisord] = interface
     return interface
 
 
 def _install(
-    supervisord: Any, conf_d: str, events_socket: str, lock: str, service: str
+    supervisord: Any,
+    conf_d: str,
+    events_socket: str,
+    lock: str,
+    service: str,
+    throttles: Callable[[str], Throttle],
 ) -> AgentsInterface:
     options = supervisord.options
     held = _hold(options, lock)
     pushes = Pushes(events_socket)
     sockets = HeldSockets()
     groups = Groups(
-        supervisord, conf_d=Path(conf_d), service=service, push=pushes.send, sockets=sockets
+        supervisord,
+        conf_d=Path(conf_d),
+        service=service,
+        push=pushes.send,
+        sockets=sockets,
+        throttles=throttles,
     )
     wakeup = SignalWakeup(options.get_socket_map())
     wake_when_due(options, groups.seconds_until_due)

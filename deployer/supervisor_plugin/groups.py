@@ -15,6 +15,7 @@ from deployer.model import RestartPolicy, agent_of_program
 from deployer.supervisor_plugin.processes import AgentConfig, AgentProcess
 from deployer.supervisor_plugin.restarts import Restarts, ServiceRestarts
 from deployer.supervisor_plugin.sockets import Address, HeldSockets
+from deployer.supervisor_plugin.throttles import Throttle
 
 _RESTART_KEYS: Final = frozenset({"autorestart", "startretries"})
 """What may differ in the config of a program that runs: its process never sees them."""
@@ -31,6 +32,7 @@ class Groups:
         service: str,
         push: Callable[[Mapping[str, object]], None],
         sockets: HeldSockets,
+        throttles: Callable[[str], Throttle],
     ) -> None:
         """Work on supervisord.
 
@@ -40,6 +42,7 @@ class Groups:
             service: The program that is the API itself; may be empty.
             push: Told every change of a state.
             sockets: Those that processes are given.
+            throttles: Makes what holds up a run of a program that floods its log.
         """
         self._supervisord = supervisord
         self._options = supervisord.options
@@ -47,6 +50,7 @@ class Groups:
         self._service = service
         self._push = push
         self._sockets = sockets
+        self._throttles = throttles
 
     def adopt_all(self) -> None:
         """Make anew every group that is ours and was there before us; nothing runs yet."""
@@ -170,6 +174,7 @@ class Groups:
             restarts=self._restarts,
             push=self._push,
             sockets=self._sockets,
+            throttles=self._throttles,
             **parameters,
         )
 

@@ -19,6 +19,7 @@ from supervisor.states import ProcessStates, SupervisorStates, getProcessStateDe
 from deployer.program_configs import inherited_address
 from deployer.supervisor_plugin.restarts import Restarts
 from deployer.supervisor_plugin.sockets import INHERITED_DESCRIPTOR, Address, HeldSockets
+from deployer.supervisor_plugin.throttles import Throttle
 
 _WITH_PROCESS = {ProcessStates.STARTING, ProcessStates.RUNNING, ProcessStates.STOPPING}
 _DIVERTIBLE = {ProcessStates.STARTING, ProcessStates.RUNNING}
@@ -52,6 +53,7 @@ class AgentConfig(ProcessConfig):  # type: ignore[misc]  # supervisor has no typ
         restarts: Callable[[AgentConfig], Restarts],
         push: Callable[[Mapping[str, object]], None],
         sockets: HeldSockets,
+        throttles: Callable[[str], Throttle],
         **parameters: Any,
     ) -> None:
         """Keep what a process needs beside supervisord's own parameters."""
@@ -59,7 +61,17 @@ class AgentConfig(ProcessConfig):  # type: ignore[misc]  # supervisor has no typ
         self.push = push
         self.sockets = sockets
         self.address = inherited_address(self.command)
+        self.throttles = throttles
         self._restarts = restarts
+
+    def make_dispatchers(self, proc: AgentProcess) -> tuple[dict[int, Any], dict[str, int | None]]:
+        """Make what reads the output of a run, no faster than its log may grow."""
+        dispatchers, pipes = super().make_dispatchers(proc)
+        proc.throttle = self.throttles(self.name)
+        for dispatcher in dispatchers.values():
+            if hasattr(dispatcher, "record_output"):
+                proc.throttle.attach(dispatcher)
+        return dispatchers, pipes
 
     def make_process(self, group: Any = None) -> AgentProcess:
         """Make the process that runs under this config."""
@@ -86,6 +98,7 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         restarts: Its deaths and what follows.
         exit_code: Of the run that ended last; None when a signal ended it.
         signal_number: Which ended it.
+        throttle: How fast the output of the present run is read.
     """
 
     killing: bool
@@ -98,6 +111,7 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         self.restarts = restarts
         self.exit_code: int | None = None
         self.signal_number: int | None = None
+        self.throttle: Throttle = config.throttles(config.name)
         self._next_try: float | None = None  # on the monotonic clock: the other one may be set
         self._cause = ""
         self._divert_until: float | None = None  # set while a successor is to take over
@@ -116,10 +130,16 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
             "restarts": self.restarts.count,
             "next_try_at": self.delay if self.state == ProcessStates.BACKOFF else None,
             "message": self.spawnerr or "",
+            "throttled_at": self.throttle.throttled_at,
         }
 
     def seconds_until_due(self) -> float | None:
-        """Tell when `transition` will have something to do; None: only if something happens."""
+        """Tell when `transition` or a read is due; None: only if something happens."""
+        until_open = self.throttle.seconds_until_open()
+        until_step = self._seconds_until_step()
+        return min((each for each in (until_open, until_step) if each is not None), default=None)
+
+    def _seconds_until_step(self) -> float | None:
         if self._divert_until is not None:
             return _LOOK_SECONDS if self._stop_at is None else self._stop_at - time.monotonic()
         if self.state == ProcessStates.BACKOFF and self._next_try is not None:
@@ -181,6 +201,8 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
     def transition(self) -> None:
         """Take the next step if it is due."""
         try:
+            if self.throttle.has_changed():
+                self._push()
             if self._divert_until is not None:
                 self._divert_and_stop(self._divert_until)
             elif self.state == ProcessStates.BACKOFF:
@@ -208,6 +230,7 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
     def finish(self, pid: int, sts: int) -> None:
         """Note how the process ended, and end what it left behind in its process group."""
         asked_for = self.killing
+        self.throttle.lift()
         try:
             self._note_end(pid, sts)
             super().finish(pid, sts)

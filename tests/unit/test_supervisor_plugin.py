@@ -15,6 +15,7 @@ from deployer.supervisor_plugin.locks import Lock, LockHeldError
 from deployer.supervisor_plugin.processes import AgentConfig, AgentProcess
 from deployer.supervisor_plugin.restarts import Restarts, ServiceRestarts, restart_delay
 from deployer.supervisor_plugin.sockets import HeldSockets
+from deployer.supervisor_plugin.throttles import Throttle
 
 NOBODY = 2**22 + 1  # larger than any pid
 EXIT_3 = 3 << 8
@@ -144,6 +145,7 @@ def running() -> AgentProcess:
             restarts=lambda _: Restarts(RestartPolicy()),
             push=_fail,
             sockets=HeldSockets(),
+            throttles=lambda _: Throttle(0, 0),
             **parameters,
         ),
         here=Path("/"),

@@ -89,7 +89,7 @@ def usage(noun: Footprint) -> Usage | None:
         memory_bytes=used.memory_bytes,
         processes=used.processes,
         pids=used.pids,
-        disk_bytes=noun.disk_bytes,
+        disk_bytes=None if noun.disk is None else noun.disk.size_bytes,
         measured_at=used.measured_at,
     )
 
