@@ -27,7 +27,7 @@ from deployer.api.proxies import Proxies, Wsgi
 from deployer.api.refusals import Refusals
 from deployer.api.services import Services, Waiting
 from deployer.api.throttles import Throttle
-from deployer.api.unparsed import refuse_with_problems
+from deployer.api.unparsed import Bouncer, refuse_with_problems
 from deployer.deployments import Deployments
 from deployer.environments import Environments, InstallerSettings
 from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefusedError
@@ -160,7 +160,9 @@ class Server:
             channel_request_lookahead=1,  # or nobody sees that the client of a held request left
             clear_untrusted_proxy_headers=False,  # we do, for more headers and proxies than it can
         )
-        refuse_with_problems(listener, self._settings.limits.upload_bytes)
+        services = self._services
+        bouncer = Bouncer(services.callers, proxies, services.refusals)
+        refuse_with_problems(listener, self._settings.limits.upload_bytes, bouncer)
         threading.Thread(target=self._recover, name="recovery", daemon=True).start()
         if self._settings.supervisor.url is None:
             threading.Thread(target=self._watch_parent, name="parent", daemon=True).start()

@@ -104,7 +104,6 @@ class Callers:
             if key is not None:
                 if key.has_expired(now()):
                     raise _refusal(f"the key {key.id} has expired")
-                self._write_use(key)
                 return _holder(key)
         seconds = self._throttle.count(address)
         if seconds:
@@ -117,6 +116,18 @@ class Callers:
             error.retry_after_seconds = seconds
             raise error
         raise _refusal("the key that was shown is none")
+
+    def note_use(self, caller: Caller) -> None:
+        """Write down that a key is in use, once a minute: a look must not cost a write."""
+        kind, _, key_id = caller.who.partition(":")
+        last, moment = self._used.get(key_id), time.monotonic()
+        if kind != "key" or (last is not None and moment - last < _USED_SECONDS):
+            return
+        self._used[key_id] = moment
+        try:
+            self._store.keys.set_used(key_id)
+        except sqlite3.Error:  # a full disk keeps nobody out
+            _log.warning("cannot write down that key %s is in use", key_id, exc_info=True)
 
     def new_session(self, caller: Caller) -> str:
         """Make the value of a session cookie: whose it is and its end, signed.
@@ -149,17 +160,6 @@ class Callers:
         secret = f"{self._local_text()} {key.digest}".encode()
         message = _KEY_CONTEXT + f"{key.id} {end}".encode()
         return hmac.new(secret, message, hashlib.sha256).hexdigest()
-
-    def _write_use(self, key: Key) -> None:
-        """Write down that a key is in use, once a minute: a look must not cost a write."""
-        last, moment = self._used.get(key.id), time.monotonic()
-        if last is not None and moment - last < _USED_SECONDS:
-            return
-        self._used[key.id] = moment
-        try:
-            self._store.keys.set_used(key.id)
-        except sqlite3.Error:  # a full disk keeps nobody out
-            _log.warning("cannot write down that key %s is in use", key.id, exc_info=True)
 
 
 def _texts(req: falcon.Request) -> Iterable[str]:

@@ -46,6 +46,7 @@ class Gate:
             origins.refuse_foreign_pages(req)
         if not self._callers.asks_for_keys:
             self._refuse_foreign_names(req)
+            origins.refuse_foreign_looks(req)
         if req.path in OPEN_PATHS:
             return
         is_page = _PAGES.fullmatch(req.path) is not None
@@ -55,6 +56,7 @@ class Gate:
             if req.method == "GET" and is_page and _is_browser(req):
                 raise falcon.HTTPSeeOther("/login") from None
             raise
+        self._callers.note_use(req.context.caller)
 
     def process_resource(
         self, req: falcon.Request, _resp: falcon.Response, _resource: object, params: dict[str, Any]

@@ -51,12 +51,26 @@ def refuse_foreign_pages(req: falcon.Request) -> None:
     Raises:
         ForbiddenError: It says that it comes from elsewhere.
     """
-    origin = req.get_header("Origin")
-    if req.get_header("Sec-Fetch-Site") not in {None, "same-origin", "none"} or (
-        origin is not None and not _is_ours(origin, req)
-    ):
+    # Browsers of old leave Origin out of forms, but not Referer.
+    origin = req.get_header("Origin", default=req.get_header("Referer"))
+    if _is_from_elsewhere(req) or (origin is not None and not _is_ours(origin, req)):
         raise ForbiddenError(
             f"cannot do {req.method} {req.path}: it comes from another site's page",
+            cause="cross-site request",
+        )
+
+
+def refuse_foreign_looks(req: falcon.Request) -> None:
+    """Refuse that another site's page fetches anything; a link that somebody follows is none.
+
+    For servers without keys: the page could not read the answer, but measure it, and hold requests.
+
+    Raises:
+        ForbiddenError: It does.
+    """
+    if _is_from_elsewhere(req) and req.get_header("Sec-Fetch-Mode") != "navigate":
+        raise ForbiddenError(
+            f"cannot do {req.method} {req.path}: another site's page asks for it",
             cause="cross-site request",
         )
 
@@ -78,6 +92,10 @@ def require_own_page(req: falcon.Request) -> None:
             cause="cross-site request",
             hint="open /supervisor/ and press the button there",
         )
+
+
+def _is_from_elsewhere(req: falcon.Request) -> bool:
+    return req.get_header("Sec-Fetch-Site") not in {None, "same-origin", "none"}
 
 
 def _is_ours(address: str, req: falcon.Request) -> bool:

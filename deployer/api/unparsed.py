@@ -1,42 +1,178 @@
-"""Requests that never become one: what waitress refuses by itself, as problem documents too."""
+"""Requests that never become one: what is refused on its head alone, as problem documents too.
+
+waitress takes a whole body in, half a gigabyte if need be, before any code of ours is asked. So a
+request with a large one is judged as soon as its head is there, and refused before `100 Continue`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import socket
+import sys
+import time
 import uuid
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
+import falcon
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask
 
-from deployer.api.problems import problem_document, reason_phrase
-from deployer.errors import BadRequestError, DeployerError, PackageTooLargeError
+from deployer.api.callers import Callers
+from deployer.api.gate import OPEN_PATHS
+from deployer.api.problems import STATUSES, problem_document, reason_phrase
+from deployer.api.proxies import Environ, Proxies
+from deployer.api.refusals import Refusals
+from deployer.audits import Entry
+from deployer.errors import (
+    BadRequestError,
+    DeployerError,
+    PackageTooLargeError,
+    ScopeMissingError,
+    TooManyAttemptsError,
+)
+from deployer.keys import Scope
+
+_LARGE_BYTES: Final = 64 * 1024
+_LINGER_SECONDS: Final = 5.0
+
+Judge = Callable[[Environ], DeployerError | None]
+"""Says why a request with a large body is refused, out of its head; None: it may come in."""
+
+
+class Bouncer:
+    """Judges requests with large bodies, in the thread that reads from all sockets: it only reads.
+
+    What it lets through meets the gate all the same.
+    """
+
+    def __init__(self, callers: Callers, proxies: Proxies, refusals: Refusals) -> None:
+        """Let in whom callers knows.
+
+        Args:
+            callers: Tells who sends a request.
+            proxies: Tells from where.
+            refusals: Counts those who are not let in.
+        """
+        self._callers = callers
+        self._proxies = proxies
+        self._refusals = refusals
+
+    def judge(self, environ: Environ) -> DeployerError | None:
+        """Say why whoever sends this head is not to send its body too."""
+        self._proxies.resolve(environ)
+        req = falcon.Request(environ)
+        if req.path in OPEN_PATHS:
+            return PackageTooLargeError(
+                f"cannot take the body: {req.path} takes none of more than {_LARGE_BYTES} bytes",
+                cause="body too large for this address",
+            )
+        try:
+            caller = self._callers.identify(req, takes_sessions=False)
+        except DeployerError as error:
+            return error
+        # In chunks, without a length, small bodies come too.
+        if caller.scope.includes(Scope.DEPLOY) or "HTTP_CONTENT_LENGTH" not in environ:
+            return None
+        return ScopeMissingError(
+            f"cannot take the body: more than {_LARGE_BYTES} bytes are a package, and sending one"
+            f" needs the scope {Scope.DEPLOY}; {caller.who} has {caller.scope}",
+            cause=f"needs the scope {Scope.DEPLOY}",
+        )
+
+    def note(self, environ: Environ, error: DeployerError, request_id: str) -> None:
+        """Count a refusal for the audit, in a thread that may write."""
+        self._refusals.note(
+            Entry(
+                who="",
+                operation=f"{environ['REQUEST_METHOD'][:20]} {environ['PATH_INFO'][:200]}",
+                source=str(environ["REMOTE_ADDR"]),
+                status=STATUSES[error.kind],
+                request_id=request_id,
+            )
+        )
+
+
+class Parser(HTTPRequestParser):
+    """Judges a request when its head is there, if its body is going to be large."""
+
+    environ: Environ | None = None
+
+    def __init__(self, adj: Any, *, address: str, judge: Judge) -> None:
+        """Ask judge, which gets to know the address of the connection."""
+        super().__init__(adj)
+        self._address = address
+        self._judge = judge
+
+    def received(self, data: bytes) -> int:
+        """Take bytes of the request; give how many were of use."""
+        is_head = not self.headers_finished
+        consumed: int = super().received(data)
+        is_large = self.chunked or self.content_length > _LARGE_BYTES
+        if not (is_head and self.headers_finished and is_large) or self.error is not None:
+            return consumed
+        self.environ = self._environ()
+        refusal = self._judge(self.environ)
+        if refusal is None:
+            return consumed
+        self.error = refusal  # type: ignore[assignment]  # for our RefusalTask, and nobody else
+        self.completed = True
+        self.expect_continue = False
+        return len(data)  # what follows is body, and must not be read as another request
+
+    def _environ(self) -> Environ:
+        return {
+            **{f"HTTP_{name}": value for name, value in self.headers.items()},
+            "REQUEST_METHOD": self.command,
+            "PATH_INFO": self.path,  # type: ignore[attr-defined]  # the stubs miss it
+            "QUERY_STRING": "",
+            "REMOTE_ADDR": self._address,
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(),
+            "wsgi.errors": sys.stderr,
+        }
 
 
 class RefusalTask(ErrorTask):
-    """Answers a request whose head or size waitress does not take.
-
-    It was not routed and nobody looked at its token: the answer says what is wrong, and no more.
+    """Answers a request whose head or size is not taken.
 
     Attributes:
         upload_bytes: The largest package that is taken.
+        bouncer: Knows why, where waitress does not.
     """
 
     upload_bytes: int
+    bouncer: Bouncer
 
     def execute(self) -> None:
         """Write the answer and close the connection: its rest cannot be understood."""
         refused: Any = self.request.error  # type: ignore[attr-defined]  # the stubs miss it
-        error = self._error(refused.code, refused.body)
         request_id = uuid.uuid4().hex
-        document = {**problem_document(error, request_id), "status": int(refused.code)}
+        if isinstance(refused, DeployerError):
+            error, status = refused, int(STATUSES[refused.kind])
+            environ = self.request.environ  # type: ignore[attr-defined]  # it is our Parser
+            self.bouncer.note(environ, error, request_id)
+        else:
+            error, status = self._error(refused.code, refused.body), int(refused.code)
+        document = {**problem_document(error, request_id), "status": status}
         body = json.dumps(document).encode()
-        self.status = f"{refused.code} {reason_phrase(error)}"
+        self.status = f"{status} {reason_phrase(error)}"
         self.response_headers = [
             ("Content-Type", "application/problem+json"),
             ("X-Request-Id", request_id),
         ]
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.response_headers.append(("WWW-Authenticate", 'Bearer realm="atoll-deployer"'))
+        if isinstance(error, TooManyAttemptsError):
+            self.response_headers.append(("Retry-After", str(error.retry_after_seconds)))
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
@@ -51,16 +187,71 @@ class RefusalTask(ErrorTask):
         )
 
 
-def refuse_with_problems(listener: Any, upload_bytes: int) -> None:
-    """Have a listener of waitress's answer what it refuses by itself with problem documents.
+class Channel(HTTPChannel):
+    """A connection that reads on for a while after a refusal, and throws away what it reads.
+
+    Closed at once, the client would get a reset in the middle of its body, and never the answer.
+
+    Attributes:
+        bouncer: Judges large bodies.
+    """
+
+    bouncer: Bouncer
+    _is_refused = False
+    _ends_at: float | None = None
+
+    def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:  # noqa: A002 - waitress' own name
+        """Take a connection from addr."""
+        judge = self.bouncer.judge
+        maker = partial(Parser, address=str(addr[0]), judge=judge)
+        self.parser_class = maker  # type: ignore[assignment]  # it is only ever called
+        super().__init__(server, sock, addr, adj, map=map)
+
+    def received(self, data: bytes) -> bool:
+        """Take bytes, or throw them away."""
+        if self._is_refused:
+            return False
+        taken: bool = super().received(data)
+        self._is_refused = any(request.error for request in self.requests)
+        return taken
+
+    def readable(self) -> bool:
+        """Tell whether bytes are wanted."""
+        return bool((self._is_refused and not self.will_close) or super().readable())
+
+    def handle_read(self) -> None:
+        """Read, but not for ever from somebody who was refused."""
+        if self._ends_at is not None and time.monotonic() > self._ends_at:
+            self.handle_close()
+        else:
+            super().handle_read()
+
+    def handle_write(self) -> None:
+        """Write; after a refusal say that this was all, and wait for the client to close."""
+        if not (self._is_refused and self.close_when_flushed) or self.will_close:
+            super().handle_write()
+            return
+        if self.total_outbufs_len:
+            self._flush_exception(self._flush_some)  # type: ignore[attr-defined]  # the stubs miss both
+        if not self.total_outbufs_len:
+            self.close_when_flushed = False
+            self._ends_at = time.monotonic() + _LINGER_SECONDS
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]  # as above
+
+
+def refuse_with_problems(listener: Any, upload_bytes: int, bouncer: Bouncer) -> None:
+    """Have a listener of waitress's refuse with problem documents, and large bodies early.
 
     Args:
         listener: What `waitress.server.create_server` made: one server, or, for a host with several
             addresses, what knows them all.
         upload_bytes: The largest package that is taken, for the words.
+        bouncer: Judges requests with large bodies.
     """
-    task = type("RefusalTask", (RefusalTask,), {"upload_bytes": upload_bytes})
-    channel = type("Channel", (HTTPChannel,), {"error_task_class": task})
+    known = {"upload_bytes": upload_bytes, "bouncer": bouncer}
+    task = type("RefusalTask", (RefusalTask,), known)
+    channel = type("Channel", (Channel,), {"error_task_class": task, "bouncer": bouncer})
     for each in (listener, *getattr(listener, "map", {}).values()):
         if hasattr(each, "channel_class"):
             each.channel_class = channel

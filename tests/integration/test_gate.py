@@ -139,6 +139,13 @@ def test_the_token_stays_when_the_server_starts_again(
         {"Origin": "http://127.0.0.1:1"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
+        {"Origin": ""},
+        {"Origin": "https://evil@127.0.0.1"},
+        {"Origin": "http://127.0.0.1.evil.example"},
+        {"Origin": "http://localhost"},
+        {"Origin": "http://[::1]"},
+        {"Origin": "file://"},
+        {"Referer": "https://evil.example/form"},
     ],
 )
 @pytest.mark.parametrize("auth", ["token", "none"])
@@ -152,6 +159,44 @@ def test_another_sites_page_changes_nothing(
     problem(answer, 403, "forbidden")
 
 
+@pytest.mark.parametrize("route", ["/v1/packages", "/v1/deployments", "/deploy", "/login"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
+def test_another_sites_form_uploads_nothing(
+    open_server: RunningServer, route: str, origin: str
+) -> None:
+    """Such a form needs no leave: multipart is what forms send (Fetch, 'simple' requests)."""
+    form = {"file": ("package.zip", b"x", "application/zip")}
+    answer = open_server.request("POST", route, files=form, headers={"Origin": origin})
+    problem(answer, 403, "forbidden")
+
+
+@pytest.mark.parametrize("path", ["/v1/agents", "/agents", "/v1/agents/x/wait", "/supervisor/"])
+def test_without_tokens_another_sites_page_fetches_nothing(
+    open_server: RunningServer, path: str
+) -> None:
+    for site in ("cross-site", "same-site"):
+        headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"}
+        problem(open_server.request("GET", path, headers=headers), 403, "forbidden")
+
+
+def test_without_tokens_a_link_from_another_site_may_be_followed(
+    open_server: RunningServer,
+) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert open_server.request("GET", "/docs", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("auth", ["token", "none"])
+def test_no_other_site_is_given_leave_to_read(request: pytest.FixtureRequest, auth: str) -> None:
+    server: RunningServer = request.getfixturevalue(
+        "shared_server" if auth == "token" else "open_server"
+    )
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    for method in ("OPTIONS", "GET"):
+        answer = server.request(method, "/v1/agents", headers=asked)
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
 @pytest.mark.parametrize("site", ["same-origin", "none"])
 def test_a_page_of_this_very_server_is_let_in(open_server: RunningServer, site: str) -> None:
     headers = {"Sec-Fetch-Site": site, "Origin": open_server.url}
@@ -159,7 +204,25 @@ def test_a_page_of_this_very_server_is_let_in(open_server: RunningServer, site: 
     problem(answer, 404, "agent-unknown")
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "192.0.2.1", "localhost.x"])
+FOREIGN_HOSTS = [
+    "evil.example",
+    "evil.example:8080",
+    "192.0.2.1",
+    "0.0.0.0",
+    "[::]",
+    "[2001:db8::1]:8080",
+    "localhost.x",
+    "localhost.",
+    "127.0.0.1.",
+    "127.0.0.1.evil.example",
+    "127.1",
+    "2130706433",
+    "0x7f.0.0.1",
+    "0177.0.0.1",
+]
+
+
+@pytest.mark.parametrize("host", FOREIGN_HOSTS)
 def test_without_tokens_a_foreign_name_is_refused(open_server: RunningServer, host: str) -> None:
     """Such is the name of a page that rebound its own to this machine's address."""
     problem(ask(open_server, Host=host), 403, "forbidden")

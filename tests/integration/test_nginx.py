@@ -199,6 +199,12 @@ def test_a_package_of_megabytes_is_deployed_with_a_certificate(
     problem(refused, 403, "agent-forbidden")
 
 
+def test_a_large_package_without_a_key_is_refused_through_nginx_too(front: Front) -> None:
+    for _ in range(3):
+        answer = front.ask("POST", "/v1/packages", data=os.urandom(8_000_000), headers=ZIP)
+        problem(answer, 401, "authentication-required")
+
+
 def test_a_growing_log_comes_through_as_it_grows(front: Front) -> None:
     headers = {"Authorization": f"Bearer {front.server.token}"}
     began = time.monotonic()
