@@ -6,6 +6,7 @@ takes out of an agent's own words, and in no other.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +21,13 @@ from deployer.ciphers import Cipher
 from deployer.errors import (
     DeployerError,
     Problem,
+    ReleaseUnknownError,
     SecretsKeyError,
     SecretUnavailableError,
     SecretUnreadableError,
 )
 from deployer.manifest import Manifest
-from deployer.model import Release
+from deployer.model import Release, agent_of_program
 from deployer.secret_references import expand, recover, secrets_in
 from deployer.state_dir import StateDir
 from deployer.store import Store, now
@@ -195,6 +197,16 @@ class AgentSecrets:
         pattern = re.compile("|".join(map(re.escape, longest_first)))
         return [pattern.sub(lambda match: f"[secret {forms[match[0]]}]", line) for line in lines]
 
+    def redact_program(self, program: str, lines: Sequence[str]) -> list[str]:
+        """Do the same for what a supervisord program wrote; others than agents' have no secrets."""
+        release = self._release_of(program)
+        return list(lines) if release is None else self.redact(release, lines)
+
+    def hides(self, program: str) -> bool:
+        """Tell whether a supervisord program was given secrets."""
+        release = self._release_of(program)
+        return release is not None and bool(_templates(release.manifest))
+
     def find_problem(self) -> str:
         """Say what keeps secrets from being read, without naming any; empty when nothing does."""
         rows = self._store.secrets.all()
@@ -226,6 +238,14 @@ class AgentSecrets:
                 except (SecretsKeyError, SecretUnreadableError):
                     continue
         return values
+
+    def _release_of(self, program: str) -> Release | None:
+        named = agent_of_program(program)
+        if named is None:
+            return None
+        with contextlib.suppress(ReleaseUnknownError):
+            return self._store.releases.get(*named)
+        return None
 
     def _known(self, release: Release) -> Iterator[tuple[str, str]]:
         """Give the secrets that a release may know: those of now, and those it was started with."""

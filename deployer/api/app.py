@@ -53,7 +53,8 @@ def create_app(services: Services, supervisord_url: str, credentials: Credential
     app.add_error_handler(DeployerError, problems.on_error)
     routes = [*route_table(services)]
     contract = cache(lambda: openapi_document(routes))
-    ui = SupervisorUi(supervisord_url, credentials, services.parts.state, services.waiting)
+    parts = services.parts
+    ui = SupervisorUi(supervisord_url, credentials, parts.state, services.waiting, parts.secrets)
     routes += [
         Route("/openapi.json", OpenApi(contract), "server"),
         Route("/docs", Docs(contract), "server"),

@@ -29,6 +29,7 @@ class FollowedLog:
         waiting: Waiting,
         is_gone: Callable[[], bool],
         *,
+        redact: Callable[[list[str]], list[str]] = list,
         seconds: float = FOLLOW_SECONDS,
     ) -> None:
         """Open a log.
@@ -37,12 +38,14 @@ class FollowedLog:
             path: The file that supervisord writes to.
             waiting: Places for held requests.
             is_gone: Tells that the client has left.
+            redact: Takes out of lines what nobody may read in them.
             seconds: The longest time.
 
         Raises:
             TooBusyError: As many requests as there may be are held already.
         """
         self._is_gone = is_gone
+        self._redact = redact
         self._seconds = seconds
         with ExitStack() as undo:
             undo.enter_context(waiting.required_place())
@@ -55,7 +58,7 @@ class FollowedLog:
         yield f"[the end of this log, and what is added within {self._seconds:.0f} s]\n".encode()
         deadline = time.monotonic() + self._seconds
         while time.monotonic() < deadline and not self._is_gone():
-            lines = self._log.read()
+            lines = self._redact(self._log.read())
             if lines:
                 yield "".join(f"{line}\n" for line in lines).encode()
             else:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import falcon
 import requests
 
+from deployer.agent_secrets import AgentSecrets
 from deployer.api import inputs, permissions
 from deployer.api.followed_logs import FollowedLog
 from deployer.api.operations import operation
@@ -38,6 +39,7 @@ _FOLLOWED: Final = re.compile(r"logtail/(?P<program>[^/]+)(?:/(?P<stream>stdout|
 _ACTIONS: Final = frozenset({"refresh", "start", "stop", "restart", "clearlog"})
 _ENDS: Final = frozenset({"stop", "restart"})
 _QUERY: Final = ("action", "processname", "message", "limit")
+_TAIL: Final = "tail.html"
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'none';"
     " frame-ancestors 'none'; base-uri 'none'"
@@ -53,7 +55,12 @@ class SupervisorUi:
     """
 
     def __init__(
-        self, url: str, credentials: Credentials, state: StateDir, waiting: Waiting
+        self,
+        url: str,
+        credentials: Credentials,
+        state: StateDir,
+        waiting: Waiting,
+        secrets: AgentSecrets,
     ) -> None:
         """Pass requests on to url.
 
@@ -62,11 +69,13 @@ class SupervisorUi:
             credentials: What it asks for.
             state: Where the logs lie that are followed.
             waiting: Places for acts and followed logs.
+            secrets: Hidden in the logs of agents that were given some.
         """
         self._url = url
         self._credentials = credentials
         self._state = state
         self._waiting = waiting
+        self._secrets = secrets
 
     @operation(
         "Show supervisord's own web UI",
@@ -100,7 +109,16 @@ class SupervisorUi:
         if followed:
             log = self._log(followed["program"], followed["stream"] or "stdout")
             resp.content_type = falcon.MEDIA_TEXT
-            resp.stream = FollowedLog(log, self._waiting, inputs.is_gone(req))
+            resp.stream = FollowedLog(
+                log,
+                self._waiting,
+                inputs.is_gone(req),
+                redact=lambda lines: self._secrets.redact_program(followed["program"], lines),
+            )
+        elif path == _TAIL and self._secrets.hides(program := _program(_query(req))):
+            # supervisord cuts a log at any byte, and half a secret is not recognised as one.
+            resp.status = HTTPStatus.SEE_OTHER
+            resp.location = f"{_PREFIX}/logtail/{program}"
         elif _PAGE.fullmatch(path):
             self._pass_on(req, resp, path)
         else:
@@ -119,7 +137,7 @@ class SupervisorUi:
         query = _query(req)
         if "action" in query:
             require_own_page(req)
-            program = query.get("processname", "").split(":")[0]
+            program = _program(query)
             req.context.target = f"{query['action']} {program}".strip()
             req.context.agent, _ = agent_of_program(program) or ("", 0)
             permissions.require_act(req, Scope.OPERATE)
@@ -199,6 +217,11 @@ def _query(req: falcon.Request) -> dict[str, str]:
             cause="bad limit",
         )
     return query
+
+
+def _program(query: dict[str, str]) -> str:
+    """Name the program that a page is about: of ``GROUP:PROCESS`` the group, which is the same."""
+    return query.get("processname", "").split(":")[0]
 
 
 def _refuse_suicide(query: dict[str, str]) -> None:

@@ -194,6 +194,15 @@ def ask_for_everything(api: Recorder, name: str) -> None:
     for deployment in api.get("/v1/deployments").json()["deployments"]:
         api.get(f"/v1/deployments/{deployment['id']}")
         api.get(f"/v1/packages/{deployment['package']}")
+    assert api.get("/supervisor/", headers={"Accept": "text/html"}).status_code == 200
+    page = api.get("/supervisor/tail.html", params={"processname": f"{name}--1", "limit": 500})
+    assert page.headers["Location"] == f"/supervisor/logtail/{name}--1"
+    url = f"{api.server.url}{page.headers['Location']}"
+    headers = {"Authorization": f"Bearer {api.server.token}"}
+    with requests.get(url, headers=headers, stream=True, timeout=10) as log:
+        shown = log.iter_content(chunk_size=None)
+        api.answers += [next(shown).decode(), next(shown).decode()]
+    assert "[secret token]" in api.answers[-1]
 
 
 def files_with(root: Path, text: str) -> set[Path]:
