@@ -33,6 +33,8 @@ from deployer.model import (
 )
 from deployer.parts import Parts
 from deployer.runs import Run, Runs
+from deployer.scan_reports import summary
+from deployer.scans import Scans
 
 _log: Final = logging.getLogger(__name__)
 
@@ -47,8 +49,9 @@ class Deployments:
     half-way: `_undo` looks at what is there, not at what was meant to come next.
     """
 
-    def __init__(self, parts: Parts, environments: Environments, runs: Runs) -> None:
+    def __init__(self, parts: Parts, environments: Environments, runs: Runs, scans: Scans) -> None:
         """Work with the parts of one server."""
+        self._scans = scans
         self._state = parts.state
         self._settings = parts.settings
         self._store = parts.store
@@ -238,6 +241,12 @@ class Deployments:
             release = self._store.releases.get(release.agent, release.number)
             self._files.write_record(release)
             note.message = built.summary
+        with journal.step("scan") as note:
+            code = self._state.code(release.agent, release.number)
+            reports = self._scans.scan(code, built.packages)
+            self._store.scans.add(deployment.id, reports)
+            note.message = summary(reports)
+            self._scans.require_unblocked(release.agent, reports)
         self._store.events.add(
             "release.made",
             release.agent,

@@ -310,6 +310,13 @@ class InstallError(DeployerError):
     kind = Kind.UNAVAILABLE
 
 
+class ScanBlockedError(DeployerError):
+    """A scanner found what the settings do not let go live; every such finding is listed."""
+
+    code = "scan-blocked"
+    kind = Kind.INVALID
+
+
 # Agents, releases, deployments -------------------------------------------------------------------
 
 

@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from deployer.scan_reports import ScanReport
+
 AGENT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """Names of agents, for ``fullmatch``: they become paths, programs and parts of addresses."""
 
@@ -335,6 +337,7 @@ class Deployment:
         ended_at: When it was over.
         failure: Why it failed; None unless it did.
         steps: What it did, in order.
+        scans: What scanners said of the release it made.
     """
 
     id: str
@@ -352,6 +355,7 @@ class Deployment:
     ended_at: datetime | None = None
     failure: Failure | None = None
     steps: tuple[Step, ...] = field(default=())
+    scans: tuple[ScanReport, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)

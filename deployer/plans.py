@@ -16,11 +16,13 @@ from deployer.launches import port_wishes, read_manifest, requirements_of
 from deployer.model import Agent, Package, Release, Strategy
 from deployer.parts import Parts
 from deployer.runs import Runs
+from deployer.scan_reports import ScanReport
+from deployer.scans import Scans
 
 _RESOLVE_SECONDS: Final = 110.0
 """Less than the longest wait of a request, which is 120 s."""
 
-_PREPARE: Final = ("validate", "unpack", "install")
+_PREPARE: Final = ("validate", "unpack", "install", "scan")
 _BRING_UP: Final = ("start", "health_check")
 _FINISH: Final = ("activate", "retire")
 
@@ -81,6 +83,7 @@ class Plan:
         port_kept: Whether clients know the agent by that port already.
         restarts: Whether a process that runs now would be replaced.
         missing_secrets: Why secrets that it refers to cannot be given to it: it would fail.
+        vulnerabilities: Those known of what would be installed.
         steps: Those of the deployment, in their order; none when the package is live already.
     """
 
@@ -97,6 +100,7 @@ class Plan:
     port_kept: bool
     restarts: bool
     missing_secrets: tuple[str, ...]
+    vulnerabilities: ScanReport
     steps: tuple[str, ...]
 
 
@@ -106,8 +110,9 @@ class Plans:
     A plan takes no lock and leases nothing: what it says holds for the moment.
     """
 
-    def __init__(self, parts: Parts, environments: Environments, runs: Runs) -> None:
+    def __init__(self, parts: Parts, environments: Environments, runs: Runs, scans: Scans) -> None:
         """Work with the parts of one server."""
+        self._scans = scans
         self._state = parts.state
         self._settings = parts.settings
         self._store = parts.store
@@ -150,7 +155,8 @@ class Plans:
         is_live = current is not None and current.sha256 == package.sha256
         serving = current if current is not None and self._runs.is_up(current) else None
         if is_live:
-            dependencies = _compare(lock, () if lock is None else lock.pins, lock_reused=True)
+            pins = () if lock is None else lock.pins
+            dependencies = _compare(lock, pins, lock_reused=True)
         else:
             resolved = self._environments.resolve(
                 requirements,
@@ -159,8 +165,9 @@ class Plans:
                 earlier_locks=self._files.locks(self._store.releases.of_agent(name)),
                 timeout_seconds=_RESOLVE_SECONDS,
             )
+            pins = resolved.pins
             dependencies = _compare(
-                lock, resolved.pins, lock_reused=resolved.lock_reused, cached=resolved.cached
+                lock, pins, lock_reused=resolved.lock_reused, cached=resolved.cached
             )
         port = self._port(package, agent, serving, strategy, is_live=is_live)
         return Plan(
@@ -177,6 +184,7 @@ class Plans:
             port_kept=agent is not None and agent.port == port,
             restarts=serving is not None and not is_live,
             missing_secrets=tuple(map(str, self._secrets.find_problems(name, package.manifest))),
+            vulnerabilities=self._scans.scan_packages([pin.named for pin in pins]),
             steps=() if is_live else _steps(package, strategy, is_serving=serving is not None),
         )
 

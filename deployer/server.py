@@ -47,6 +47,7 @@ from deployer.recovery import Recovery
 from deployer.releases import ReleaseFiles
 from deployer.runs import Runs
 from deployer.salvage import Salvage
+from deployer.scans import Scans
 from deployer.settings import Settings
 from deployer.startup import prepare, url_of
 from deployer.state_dir import StateDir
@@ -115,7 +116,8 @@ class Server:
         )
         runs = Runs(parts)
         environments = Environments(_installer_settings(settings))
-        deployments = Deployments(parts, environments, runs)
+        scans = Scans(settings.scan, self._state.tmp)
+        deployments = Deployments(parts, environments, runs, scans)
         agents = Agents(parts, runs)
         self._parts = parts
         self._worker = Worker(parts, deployments, agents)
@@ -132,7 +134,7 @@ class Server:
             parts=parts,
             agents=agents,
             worker=self._worker,
-            plans=Plans(parts, environments, runs),
+            plans=Plans(parts, environments, runs, scans),
             waiting=Waiting(min(settings.limits.waiting_requests, THREADS // 2)),
             callers=_callers(parts),
             refusals=Refusals(parts.store.audit.add),

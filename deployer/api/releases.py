@@ -90,7 +90,8 @@ class OneRelease:
 
 def _document(parts: Parts, release: model.Release, owner: model.Agent) -> documents.Release:
     voucher = parts.trust.voucher(release.agent, release.sha256)
-    return documents.release(release, owner, _find_obstacle(parts, release), voucher)
+    reports = parts.store.scans.of_release(release)
+    return documents.release(release, owner, _find_obstacle(parts, release), voucher, reports)
 
 
 def _find_obstacle(parts: Parts, release: model.Release) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,7 +14,9 @@ from deployer.cli.progress import StepLines
 from deployer.cli.terminals import Terminal
 
 if TYPE_CHECKING:
-    from deployer.client import Client, Deployed, Plan
+    from deployer.client import Client, Deployed, Plan, Scan
+
+_SCAN_SECONDS: Final = 60.0
 
 PACKAGE = click.Path(exists=True, path_type=Path)
 
@@ -95,9 +98,16 @@ def _planned(found: Plan) -> dict[str, object]:
         "disk": f"{needed_bytes:,} bytes{more}, of {disk.free_bytes:,} free",
         "port": f"{port.number}, {'as now' if port.kept else 'a new one'}",
         "missing": "; ".join(found.missing_secrets),
+        "vulnerabilities": _vulnerable(found.vulnerabilities),
         "restarts": "the process that runs now is replaced" if found.restarts else "nothing runs",
         "steps": ", ".join(found.steps),
     }
+
+
+def _vulnerable(scan: Scan | None) -> str:
+    if scan is None or scan.status == "not_scanned":
+        return f"not scanned: {scan.reason}" if scan else ""
+    return "; ".join(each.message for each in scan.findings) or "none known"
 
 
 def tell_deployed(terminal: Terminal, deployed: Deployed) -> None:
@@ -130,15 +140,26 @@ def tell_deployed(terminal: Terminal, deployed: Deployed) -> None:
 def check(package: Path, runtime: bool, as_json: bool) -> None:  # noqa: FBT001 - as click hands them over
     """Check a package, a directory, an agent.toml or a requirements.txt, without a server.
 
-    The rules are the server's own, with the limits that it has by default.
+    The rules are the server's own, with the limits that it has by default. What stands out in the
+    code is told too, and is no reason to fail.
     """
     terminal = Terminal(as_json=as_json)
     with terminal.telling():
         found = _checked(package, has_runtime=runtime)
         if terminal.as_json:
             terminal.document(found)
-        else:
-            terminal.pairs(found)
+            return
+        scan = found.pop("scan", None)
+        terminal.pairs(found)
+        if isinstance(scan, dict):
+            _tell_scan(terminal, scan)
+
+
+def _tell_scan(terminal: Terminal, scan: dict[str, Any]) -> None:
+    terminal.pairs({"scan": " ".join(filter(None, (scan["status"], scan["reason"])))})
+    for each in scan["findings"]:
+        place = each["file"] if each["line"] is None else f"{each['file']}:{each['line']}"
+        terminal.line(f"  {place}: {each['rule']} ({each['severity']}): {each['message']}")
 
 
 def _checked(package: Path, *, has_runtime: bool) -> dict[str, object]:
@@ -165,10 +186,16 @@ def _checked(package: Path, *, has_runtime: bool) -> dict[str, object]:
 
 
 def _inspected(path: Path, *, has_runtime: bool) -> dict[str, object]:
-    from deployer.packages import inspect  # noqa: PLC0415 - as in _checked
+    from deployer.packages import inspect, unpack  # noqa: PLC0415 - as in _checked
+    from deployer.scans import scan_sources  # noqa: PLC0415
     from deployer.settings import LimitSettings  # noqa: PLC0415
 
-    inspected = inspect(path, LimitSettings(), has_runtime=has_runtime)
+    limits = LimitSettings()
+    inspected = inspect(path, limits, has_runtime=has_runtime)
+    with tempfile.TemporaryDirectory() as directory:
+        code = Path(directory) / "code"
+        unpack(path, code, limits)
+        scan = scan_sources(code, timeout_seconds=_SCAN_SECONDS)
     return {
         "checked": str(path),
         "name": inspected.manifest.agent.name,
@@ -176,6 +203,7 @@ def _inspected(path: Path, *, has_runtime: bool) -> dict[str, object]:
         "starts": f"{inspected.entry_point.kind} {inspected.entry_point.value}".rstrip(),
         "requirements": len(inspected.requirements),
         "files": len(inspected.files),
+        "scan": asdict(scan),
     }
 
 

@@ -30,6 +30,7 @@ from deployer.client.nouns import (
     Why,
 )
 from deployer.client.problems import deployment_of
+from deployer.client.scans import Finding, Scan
 
 __all__ = [
     "Agent",
@@ -41,6 +42,7 @@ __all__ = [
     "Deployment",
     "Event",
     "Failure",
+    "Finding",
     "ForeignPort",
     "Health",
     "Key",
@@ -50,6 +52,7 @@ __all__ = [
     "PortLease",
     "Ports",
     "Release",
+    "Scan",
     "Secret",
     "Step",
     "Why",

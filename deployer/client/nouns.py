@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from deployer.client.answers import SECONDS, TEXTS, TIME, Answer
+from deployer.client.scans import SCANS, Scan
 from deployer.model import DeploymentStatus
 
 
@@ -110,6 +111,7 @@ class Deployment(Answer):
         default=(), metadata={"read": lambda each: tuple(map(Step.read, each))}
     )
     failure: Failure | None = field(default=None, metadata={"read": Failure.read})
+    scans: tuple[Scan, ...] = field(default=(), metadata=SCANS)
     agent_url: str | None = None
     connection: Connection | None = field(default=None, metadata={"read": Connection.read})
 
@@ -247,6 +249,7 @@ class Release(Answer):
         python: The interpreter of its environment.
         created_at: When it was made.
         rollback_ready: True: it is what was installed; else why it cannot be gone back to.
+        scans: What scanners said of it while it was deployed.
     """
 
     number: int
@@ -259,6 +262,7 @@ class Release(Answer):
     python: str = ""
     created_at: datetime | None = field(default=None, metadata=TIME)
     rollback_ready: bool | str | None = None
+    scans: tuple[Scan, ...] = field(default=(), metadata=SCANS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,6 +339,7 @@ class Plan(Answer):
         port: Where it would listen.
         restarts: Whether a process that runs now would be replaced.
         missing_secrets: Secrets that it refers to and cannot be given, with the reasons.
+        vulnerabilities: Those known of the dependencies; None: the server is older.
         steps: Those of the deployment; none when the package is live already.
     """
 
@@ -349,6 +354,7 @@ class Plan(Answer):
     port: PlannedPort = field(metadata={"read": PlannedPort.read})
     restarts: bool = False
     missing_secrets: tuple[str, ...] = field(default=(), metadata=TEXTS)
+    vulnerabilities: Scan | None = field(default=None, metadata={"read": Scan.read})
     steps: tuple[str, ...] = field(default=(), metadata=TEXTS)
 
 

@@ -44,6 +44,7 @@ from deployer.settings.addresses import (
     without_login,
 )
 from deployer.settings.installs import PYPI, InstallSettings, Moment
+from deployer.settings.scans import ScanSettings
 from deployer.settings.sections import Section
 from deployer.settings.sources import Key, Sources
 from deployer.settings.trust import TrustSettings
@@ -230,6 +231,7 @@ class Settings(Section):
         isolation: How well agents must be kept apart.
         supervisor: A foreign supervisord.
         trust: Whose packages are taken.
+        scan: Who looks into a release before it runs.
         agents: ATOLL's list of agents; read for `port_preferences`, never as state.
         events_kept: Lines of the timeline before the oldest go.
         events_days: How old a line of the timeline may become.
@@ -263,6 +265,7 @@ class Settings(Section):
     isolation: IsolationSettings = IsolationSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     trust: TrustSettings = TrustSettings()
+    scan: ScanSettings = ScanSettings()
     agents: tuple[PortPreference, ...] = ()
     events_kept: Count = 10_000
     events_days: Annotated[Whole, Field(ge=1, le=36_500)] = 90

@@ -42,6 +42,7 @@ PATHS: Final = frozenset(
         ("cache_dir",),
         ("find_links",),
         ("python", "search"),
+        ("scan", "osv_archive"),
         ("supervisor", "conf_d"),
     }
 )

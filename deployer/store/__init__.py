@@ -19,6 +19,7 @@ from deployer.store.keys import KeyRows
 from deployer.store.leases import LeaseRows
 from deployer.store.packages import PackageRows
 from deployer.store.releases import ReleaseRows
+from deployer.store.scans import ScanRows
 
 __all__ = ["Request", "Store", "now"]
 
@@ -34,6 +35,7 @@ class Store:
         leases: Which program holds which port.
         deployments: Attempts to put a release live, with their steps.
         packages: ZIPs that passed validation.
+        scans: What scanners said of releases.
         events: The timeline.
         keys: Who may call, and do what.
         audit: What they did.
@@ -50,6 +52,7 @@ class Store:
         self.leases = LeaseRows(self._database)
         self.deployments = DeploymentRows(self._database)
         self.packages = PackageRows(self._database)
+        self.scans = ScanRows(self._database)
         self.events = EventRows(self._database)
         self.keys = KeyRows(self._database)
         self.audit = AuditRows(self._database)

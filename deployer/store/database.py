@@ -95,6 +95,13 @@ _MIGRATIONS: Final = (
         PRIMARY KEY (deployment, position)
     ) STRICT;
 
+    CREATE TABLE scans (
+        deployment INTEGER NOT NULL REFERENCES deployments (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        report TEXT NOT NULL,
+        PRIMARY KEY (deployment, position)
+    ) STRICT;
+
     CREATE TABLE events (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         at TEXT NOT NULL,

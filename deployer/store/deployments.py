@@ -19,6 +19,7 @@ from deployer.model import (
     Strategy,
 )
 from deployer.store.database import Database, now, to_text, to_time
+from deployer.store.scans import read_reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,4 +228,5 @@ class DeploymentRows:
             ended_at=to_time(row["ended_at"]),
             failure=_failure(row["failure"]),
             steps=tuple(_step(step) for step in steps),
+            scans=read_reports(self._database.connection, row["id"]),
         )

@@ -87,6 +87,7 @@ def test_rehearse_proves_the_release_elsewhere_and_keeps_the_port(server: Runnin
         "validate",
         "unpack",
         "install",
+        "scan",
         "start",
         "health_check",
         "stop",
@@ -128,7 +129,7 @@ def test_replace_stops_first_and_tells_the_gap(server: RunningServer) -> None:
     server.client.deploy(zip_package(AGENT, version="1.0.0"))
     server.client.deploy(zip_package(AGENT, version="2.0.0"), strategy="replace")
     deployment = server.client.deployments(agent=AGENT)[0]
-    assert [step.name for step in deployment.steps][3] == "stop"
+    assert [step.name for step in deployment.steps][4] == "stop"
     assert "without an answer" in deployment.steps[-2].message
 
 

@@ -260,6 +260,17 @@ def test_a_sound_zip_passes(package: Path, tmp_path: Path) -> None:
     assert run("check", tmp_path / "a.zip").exit_code == 0
 
 
+def test_what_stands_out_in_the_code_is_told_and_is_no_failure(package: Path) -> None:
+    assert json.loads(run("check", "--json", package).stdout)["scan"]["status"] == "clean"
+    (package / "odd.py").write_text("\nexec(bytes.fromhex(x))\n")
+
+    result = run("check", package)
+
+    assert result.exit_code == 0
+    assert "scan  findings" in result.stdout
+    assert "  odd.py:2: decoded-code (high): calls exec on what fromhex gives" in result.stdout
+
+
 @pytest.mark.parametrize("name", ["agent.toml", "requirements.txt"])
 def test_a_file_of_a_package_is_checked_by_itself(package: Path, name: str) -> None:
     assert run("check", package / name).exit_code == 0

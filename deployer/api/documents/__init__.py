@@ -50,6 +50,7 @@ from deployer.api.documents.plans import (
     plan,
 )
 from deployer.api.documents.releases import Release, ReleaseList, release
+from deployer.api.documents.scans import Finding, Scan
 from deployer.api.documents.shapes import Document, Md5, Problem, ProblemItem, Sha256
 from deployer.api.documents.signatures import Signature
 
@@ -67,6 +68,7 @@ __all__ = [
     "Event",
     "EventList",
     "Failure",
+    "Finding",
     "ForeignPort",
     "Health",
     "Key",
@@ -91,6 +93,7 @@ __all__ = [
     "Readiness",
     "Release",
     "ReleaseList",
+    "Scan",
     "Secret",
     "SecretList",
     "Server",

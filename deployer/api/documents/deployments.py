@@ -6,6 +6,7 @@ from datetime import datetime
 
 from deployer import model
 from deployer.api.documents.agents import Connection, connection
+from deployer.api.documents.scans import Scan, scan
 from deployer.api.documents.shapes import Document, Md5, Sha256
 from deployer.api.documents.signatures import Signature, signature
 from deployer.model import DeploymentStatus, Outcome, Strategy
@@ -53,6 +54,7 @@ class Deployment(Document):
     ended_at: datetime | None
     duration_seconds: float | None
     steps: list[Step]
+    scans: list[Scan]
     failure: Failure | None
     connection: Connection | None
     agent_url: str
@@ -105,6 +107,7 @@ def deployment(
             )
             for each in noun.steps
         ],
+        scans=[scan(each) for each in noun.scans],
         failure=None
         if noun.failure is None
         else Failure(

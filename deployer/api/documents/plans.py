@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deployer import plans
+from deployer.api.documents.scans import Scan, scan
 from deployer.api.documents.shapes import Document, Md5
 from deployer.model import Strategy
 
@@ -63,6 +64,7 @@ class Plan(Document):
     port: PlannedPort
     restarts: bool
     missing_secrets: list[str]
+    vulnerabilities: Scan
     steps: list[str]
 
 
@@ -97,5 +99,6 @@ def plan(noun: plans.Plan) -> Plan:
         port=PlannedPort(number=noun.port, kept=noun.port_kept),
         restarts=noun.restarts,
         missing_secrets=list(noun.missing_secrets),
+        vulnerabilities=scan(noun.vulnerabilities),
         steps=list(noun.steps),
     )

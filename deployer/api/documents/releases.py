@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 from deployer import model
+from deployer.api.documents.scans import Scan, scan
 from deployer.api.documents.shapes import Document, Md5, Sha256
 from deployer.api.documents.signatures import Signature, signature
 from deployer.model import ReleaseStatus
+from deployer.scan_reports import ScanReport
 from deployer.trust import Voucher
 
 
@@ -26,6 +29,7 @@ class Release(Document):
     created_at: datetime
     rollback_ready: Literal[True] | str
     signature: Signature | None
+    scans: list[Scan]
 
 
 class ReleaseList(Document):
@@ -37,7 +41,11 @@ class ReleaseList(Document):
 
 
 def release(
-    noun: model.Release, owner: model.Agent, obstacle: str, voucher: Voucher | None
+    noun: model.Release,
+    owner: model.Agent,
+    obstacle: str,
+    voucher: Voucher | None,
+    reports: Sequence[ScanReport],
 ) -> Release:
     """Write a release.
 
@@ -46,6 +54,7 @@ def release(
         owner: Its agent.
         obstacle: Why it cannot be gone back to; empty when it can.
         voucher: The signature of its package, if there is one.
+        reports: What scanners said of it.
     """
     return Release(
         number=noun.number,
@@ -59,4 +68,5 @@ def release(
         created_at=noun.created_at,
         rollback_ready=obstacle or True,
         signature=signature(voucher),
+        scans=[scan(each) for each in reports],
     )
