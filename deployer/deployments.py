@@ -66,7 +66,8 @@ class Deployments:
 
         The caller holds the agent's lock.
         """
-        self._store.deployments.begin(deployment)
+        if not self._store.deployments.begin(deployment):
+            return  # canceled while it waited for the agent's lock
         self._tell(deployment, "deployment.started", "started")
         try:
             self._put_live(deployment, Journal(self._store, deployment, canceled))

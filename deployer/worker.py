@@ -134,12 +134,9 @@ class Worker:
         Raises:
             DeploymentUnknownError: There is none of this id.
         """
-        with self._guard:
-            deployment = self._store.deployments.get(deployment_id)
-            if deployment.status is DeploymentStatus.QUEUED:
-                self._store.deployments.end(deployment, DeploymentStatus.CANCELED)
-            elif not deployment.status.is_over:
-                self._canceled.add(deployment_id)
+        deployment = self._store.deployments.get(deployment_id)
+        if not deployment.status.is_over and not self._store.deployments.cancel_queued(deployment):
+            self._canceled.add(deployment_id)
         return self._store.deployments.get(deployment_id)
 
     def act(self, act: Callable[[], Result]) -> Future[Result]:

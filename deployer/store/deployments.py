@@ -159,9 +159,25 @@ class DeploymentRows:
         ).fetchall()
         return tuple(self._deployment(row) for row in rows)
 
-    def begin(self, deployment: Deployment) -> None:
-        """Write down that a worker took it."""
-        self._set(deployment.id, status=DeploymentStatus.RUNNING, started_at=to_text(now()))
+    def begin(self, deployment: Deployment) -> bool:
+        """Write down that a worker took it, unless it was canceled while it waited.
+
+        Returns:
+            Whether it is the worker's now.
+        """
+        return self._leave_queue(
+            deployment, "status = ?, started_at = ?", DeploymentStatus.RUNNING, to_text(now())
+        )
+
+    def cancel_queued(self, deployment: Deployment) -> bool:
+        """Write down that it was canceled, if no worker has taken it yet.
+
+        Returns:
+            Whether it is over now.
+        """
+        return self._leave_queue(
+            deployment, "status = ?, ended_at = ?", DeploymentStatus.CANCELED, to_text(now())
+        )
 
     def set_release(self, deployment: Deployment, number: int) -> None:
         """Write down the release it makes."""
@@ -170,7 +186,7 @@ class DeploymentRows:
     def end(
         self, deployment: Deployment, status: DeploymentStatus, failure: Failure | None = None
     ) -> None:
-        """Write down that it is over, and why it failed."""
+        """Write down that it is over, and why it failed; one that is over stays as it ended."""
         self._set(
             deployment.id,
             status=status,
@@ -200,11 +216,22 @@ class DeploymentRows:
                 (to_text(now()), outcome, message, int(deployment.id), position),
             )
 
+    def _leave_queue(self, deployment: Deployment, assignments: str, *values: str | None) -> bool:
+        """Change what is queued, in one statement: a worker and a cancel may come at once."""
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                f"UPDATE deployments SET {assignments}"  # noqa: S608 - our own words
+                " WHERE id = ? AND status = 'queued'",
+                (*values, int(deployment.id)),
+            )
+        return cursor.rowcount == 1
+
     def _set(self, deployment_id: str, **columns: str | int | None) -> None:
         assignments = ", ".join(f"{name} = ?" for name in columns)
         with self._database.transaction() as connection:
             connection.execute(
-                f"UPDATE deployments SET {assignments} WHERE id = ?",  # noqa: S608 - our own words
+                f"UPDATE deployments SET {assignments}"  # noqa: S608 - our own words
+                " WHERE id = ? AND ended_at IS NULL",
                 (*columns.values(), int(deployment_id)),
             )
 

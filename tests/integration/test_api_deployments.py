@@ -273,6 +273,18 @@ def test_a_held_request_whose_deployment_is_canceled_before_it_begins_is_a_confl
     assert api.get(f"/v1/deployments/{first['id']}?wait=30").json()["status"] == "succeeded"
 
 
+def test_a_deployment_canceled_while_it_waits_for_the_agent_never_begins(api: Api) -> None:
+    api.deploy(slow())
+    api.post("/v1/agents/slow_start/restart", params={"wait": 0})  # holds the agent for 2 s
+    queued = ask(api, api.upload(slow("2.0.0"))["md5"]).json()
+    answer = api.post(f"/v1/deployments/{queued['id']}/cancel")
+    assert answer.json()["status"] == "canceled"
+    third = ask(api, api.upload(slow("3.0.0"))["md5"]).json()  # what waits is taken in its order
+    over = api.get(f"/v1/deployments/{third['id']}", params={"wait": 60}).json()
+    assert (over["status"], over["release"]) == ("succeeded", 2)
+    assert api.get(f"/v1/deployments/{queued['id']}").json()["status"] == "canceled"
+
+
 def test_a_deployment_that_is_over_stays_as_it_is_when_canceled(api: Api) -> None:
     deployment = api.deploy(zip_package("stdlib_agent"))
     answer = api.post(f"/v1/deployments/{deployment['id']}/cancel")

@@ -120,6 +120,21 @@ def test_an_agent_has_one_running_deployment(store: Store) -> None:
         store.deployments.begin(second)
 
 
+def test_what_was_canceled_while_it_waited_is_never_begun(store: Store) -> None:
+    deployment = store.deployments.submit(REQUEST)
+    assert store.deployments.cancel_queued(deployment)
+    assert not store.deployments.begin(deployment)
+    store.deployments.end(deployment, DeploymentStatus.FAILED)
+    assert store.deployments.get(deployment.id).status is DeploymentStatus.CANCELED
+
+
+def test_what_has_begun_is_no_longer_canceled_in_the_queue(store: Store) -> None:
+    deployment = store.deployments.submit(REQUEST)
+    assert store.deployments.begin(deployment)
+    assert not store.deployments.cancel_queued(deployment)
+    assert store.deployments.get(deployment.id).status is DeploymentStatus.RUNNING
+
+
 def test_a_deployment_tells_its_steps_and_why_it_failed(store: Store) -> None:
     deployment = store.deployments.submit(REQUEST)
     store.deployments.begin(deployment)
