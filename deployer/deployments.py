@@ -71,27 +71,17 @@ class Deployments:
         self._tell(deployment, "deployment.started", "started")
         try:
             self._put_live(deployment, Journal(self._store, deployment, canceled))
-        except DeployerError as error:
-            if self._is_live(deployment):
-                # Only tidying failed; the row that made it current is the point of no return.
-                _log.warning("%s", error.detail)
-                self._store.deployments.end(deployment, DeploymentStatus.SUCCEEDED)
-            else:
-                self._end_badly(deployment, error)
         except Exception as error:  # noqa: BLE001 - the row must not say "running" for ever
-            _log.exception("deployment %s of %s broke", deployment.id, deployment.agent)
-            self._end_badly(
-                deployment,
-                DeployerError(
-                    f"cannot deploy {deployment.agent}: the server failed:"
-                    f" {type(error).__name__}: {error}",
-                    hint="the server's own log holds the traceback",
-                ),
-            )
-        else:
-            self._store.deployments.end(deployment, DeploymentStatus.SUCCEEDED)
-            self._tell(deployment, "deployment.succeeded", "succeeded")
-            self._store.keep_copy(self._state.database_copy)
+            if not isinstance(error, DeployerError):
+                _log.exception("deployment %s of %s broke", deployment.id, deployment.agent)
+            if not self._is_live(deployment):
+                self._end_badly(deployment, _as_ours(error, deployment))
+                return
+            # Only tidying failed; the row that made it current is the point of no return.
+            _log.warning("cannot tidy up after deployment %s: %s", deployment.id, error)
+        self._store.deployments.end(deployment, DeploymentStatus.SUCCEEDED)
+        self._tell(deployment, "deployment.succeeded", "succeeded")
+        self._store.keep_copy(self._state.database_copy)
 
     def abandon(self, deployment: Deployment) -> None:
         """Undo a deployment that was running when the server ended."""
@@ -156,7 +146,7 @@ class Deployments:
         with journal.step("activate") as note:
             self._activate(agent, release, before, desired_up=is_wanted_up)
             note.message = message
-        with journal.step("retire") as note:
+        with journal.step("retire", is_cancelable=False) as note:
             note.message = self._retire(agent.name)
         if is_wanted_up:
             self._runs.compile(release)
@@ -373,6 +363,15 @@ def _describe_gap(run: Run, seconds: float) -> str:
     if run.is_gapless:
         return f"; no gap: its socket was held, and who came in {seconds:.2f} s waited"
     return f"; {seconds:.2f} s without an answer"
+
+
+def _as_ours(error: Exception, deployment: Deployment) -> DeployerError:
+    if isinstance(error, DeployerError):
+        return error
+    return DeployerError(
+        f"cannot deploy {deployment.agent}: the server failed: {type(error).__name__}: {error}",
+        hint="the server's own log holds the traceback",
+    )
 
 
 def failure_of(error: DeployerError) -> Failure:

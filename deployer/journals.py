@@ -55,13 +55,17 @@ class Journal:
         self.canceled = canceled
 
     @contextmanager
-    def step(self, name: str) -> Iterator[StepNote]:
+    def step(self, name: str, *, is_cancelable: bool = True) -> Iterator[StepNote]:
         """Run a block as a step.
+
+        Args:
+            name: Of the step.
+            is_cancelable: False: it is too late to end the deployment before this step.
 
         Raises:
             DeploymentCanceledError: Somebody asked the deployment to end.
         """
-        if self.canceled():
+        if is_cancelable and self.canceled():
             raise DeploymentCanceledError(
                 f"cannot go on with {name}: the deployment was canceled", cause="canceled"
             )

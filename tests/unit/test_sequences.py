@@ -1,0 +1,128 @@
+"""What sequences make of rows and processes, where no real server comes to at the right moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from deployer.deployments import Deployments
+from deployer.errors import StopError
+from deployer.model import Deployment, DeploymentStatus, Desired, Package, Release, Strategy
+from deployer.parts import Parts
+from deployer.runs import Run
+from deployer.settings import Settings
+from deployer.state_dir import StateDir
+from deployer.store import Request, Store, now
+
+PACKAGE = Package(
+    md5="a" * 32,
+    sha256="b" * 64,
+    size_bytes=10,
+    agent="greeter",
+    version="1.0",
+    received_at=now(),
+    manifest='{"agent": {"name": "greeter"}}',
+    requirements=(),
+    entry_point="script main.py",
+    unpacked_bytes=100,
+    entries=3,
+)
+
+
+class Processes:
+    """Runs of releases by their numbers: those that are up, and those that supervisord knows."""
+
+    def __init__(self) -> None:
+        self.up: set[int] = set()
+        self.known: set[int] = set()
+        self.fails_to_discard = False
+
+    def is_up(self, release: Release) -> bool:
+        return release.number in self.up
+
+    def is_known(self, release: Release) -> bool:
+        return release.number in self.known
+
+    def bring_up(self, release: Release, **_options: object) -> Run:
+        self.up.add(release.number)
+        self.known.add(release.number)
+        return Run(release, 8100, 1, 0.0)
+
+    def soak(self, _run: Run, _watcher: object) -> None:
+        """Be well all the time."""
+
+    def compile(self, _release: Release) -> None:
+        """Compile nothing."""
+
+    def take_down(self, release: Release, **_options: object) -> None:
+        self.up.discard(release.number)
+
+    def discard(self, release: Release) -> None:
+        if self.fails_to_discard:
+            raise StopError("cannot stop greeter: its process outlives SIGKILL")
+        self.take_down(release)
+        self.known.discard(release.number)
+
+
+class Quiet:
+    """An adapter that finds nothing wrong with anything, and does nothing."""
+
+    def find_breach(self, _release: Release, **_options: object) -> str:
+        return ""
+
+    def __getattr__(self, _name: str) -> Any:
+        return lambda *_arguments, **_options: None
+
+
+class Server:
+    """An agent with two releases, of which the first one serves."""
+
+    def __init__(self, root: Path) -> None:
+        self.processes = Processes()
+        self.store = Store(root / "state.db")
+        self.store.packages.add(PACKAGE)
+        self.store.agents.add("greeter")
+        self.releases = [self.store.releases.add(PACKAGE) for _ in range(2)]
+        self.store.agents.activate("greeter", 1, None)
+        self.store.agents.set_desired("greeter", Desired.RUNNING)
+        self.processes.bring_up(self.releases[0])
+        adapters: dict[str, Any] = {
+            each.name: Quiet() for each in fields(Parts) if each.default_factory is MISSING
+        }
+        adapters |= {"settings": Settings(state_dir=root), "state": StateDir(root)}
+        self.parts = Parts(**{**adapters, "store": self.store})
+        self.deployments = Deployments(self.parts, cast("Any", None), cast("Any", self.processes))
+
+    def go_to_second(self, strategy: Strategy = Strategy.PARALLEL) -> Deployment:
+        """Queue a deployment of the release that is there and not current."""
+        return self.store.deployments.submit(Request(PACKAGE, strategy, release=2))
+
+    def is_second_current(self) -> bool:
+        return self.store.agents.get("greeter").current == 2
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    it = Server(tmp_path)
+    yield it
+    it.store.close()
+
+
+def test_a_cancel_after_the_activation_still_ends_the_release_before(server: Server) -> None:
+    deployment = server.go_to_second()
+    server.deployments.run(deployment, canceled=server.is_second_current)
+    assert server.store.deployments.get(deployment.id).status is DeploymentStatus.SUCCEEDED
+    assert server.processes.up == {2}
+
+
+def test_a_deployment_that_cannot_tidy_up_has_succeeded_all_the_same(server: Server) -> None:
+    server.processes.fails_to_discard = True
+    deployment = server.go_to_second()
+    server.deployments.run(deployment, canceled=lambda: False)
+    assert server.store.deployments.get(deployment.id).status is DeploymentStatus.SUCCEEDED
+    last = server.store.events.after(0, limit=100)[-1]
+    assert last.kind == "deployment.succeeded"
