@@ -280,6 +280,7 @@ class Agents:
                 self._runs.discard(release)
             self._files.delete_agent(name, keep_data=keep_data)
             self._store.agents.remove(name)
+            self._retries.forget(name)
             self._store.events.add("agent.removed", name, f"{name} was removed")
 
     def _release(self, name: str) -> Release:

@@ -58,6 +58,7 @@ class Deployments:
         self._files = parts.files
         self._trust = parts.trust
         self._secrets = parts.secrets
+        self._retries = parts.retries
         self._environments = environments
         self._runs = runs
 
@@ -268,6 +269,7 @@ class Deployments:
             self._store.agents.set_quarantine(agent.name, "")
             if desired_up:
                 self._store.agents.set_desired(agent.name, Desired.RUNNING)
+        self._retries.forget(agent.name)  # they were failures of the release before
         self._announce(release)
 
     def _announce(self, release: Release) -> None:

@@ -240,6 +240,7 @@ class Monitor:
 
     def _write_start(self, agent: Agent, release: Release) -> None:
         self._store.agents.set_desired(agent.name, Desired.RUNNING)
+        self._retries.forget(agent.name)
         if agent.port is not None and self._store.leases.of_program(release.program) is None:
             self._store.leases.add(agent.port, agent.name, release.program)
         self._supervisord.apply(release.program, self._runs.restart_policy(release))

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from deployer.agents import Agents
 from deployer.deployments import Deployments
 from deployer.errors import StopError
 from deployer.model import Deployment, DeploymentStatus, Desired, Package, Release, Strategy
@@ -95,6 +96,7 @@ class Server:
         }
         adapters |= {"settings": Settings(state_dir=root), "state": StateDir(root)}
         self.parts = Parts(**{**adapters, "store": self.store})
+        self.agents = Agents(self.parts, cast("Any", self.processes))
         self.deployments = Deployments(self.parts, cast("Any", None), cast("Any", self.processes))
 
     def go_to_second(self, strategy: Strategy = Strategy.PARALLEL) -> Deployment:
@@ -126,3 +128,15 @@ def test_a_deployment_that_cannot_tidy_up_has_succeeded_all_the_same(server: Ser
     assert server.store.deployments.get(deployment.id).status is DeploymentStatus.SUCCEEDED
     last = server.store.events.after(0, limit=100)[-1]
     assert last.kind == "deployment.succeeded"
+
+
+def test_a_release_that_becomes_current_begins_without_failures(server: Server) -> None:
+    server.parts.retries.record_failure("greeter", now(), is_crash_loop=True)
+    server.deployments.run(server.go_to_second(), canceled=lambda: False)
+    assert server.parts.retries.of("greeter") is None
+
+
+def test_an_agent_of_a_name_that_was_removed_begins_without_failures(server: Server) -> None:
+    server.parts.retries.record_failure("greeter", now(), is_crash_loop=True)
+    server.agents.remove("greeter")
+    assert server.parts.retries.of("greeter") is None
