@@ -131,7 +131,9 @@ class Deployments:
         if not is_wanted_up:
             message = f"release {release.number} is installed and not started"
         else:
-            serving = before if before is not None and self._runs.is_up(before) else None
+            serving = before if before is not None and self._runs.is_serving(before) else None
+            if before is not None and serving is None:  # it may be dead, and its port still its own
+                self._runs.take_down(before, for_successor=True)
             run, gap_seconds = self._take_over(deployment, release, serving, journal)
             self._store.agents.set_port(agent.name, run.port)
             self._store.releases.set_status(release, ReleaseStatus.PROVEN)
@@ -332,7 +334,7 @@ class Deployments:
             return False
         if agent.desired is not Desired.RUNNING:
             return False
-        if not self._runs.is_up(before):
+        if not self._runs.is_serving(before):
             self._runs.bring_up(before)
         return True
 

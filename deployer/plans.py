@@ -153,7 +153,7 @@ class Plans:
             read_manifest(package.manifest).dependencies.python
         )
         is_live = current is not None and current.sha256 == package.sha256
-        serving = current if current is not None and self._runs.is_up(current) else None
+        serving = current if current is not None and self._runs.is_serving(current) else None
         if is_live:
             pins = () if lock is None else lock.pins
             dependencies = _compare(lock, pins, lock_reused=True)
@@ -169,7 +169,8 @@ class Plans:
             dependencies = _compare(
                 lock, pins, lock_reused=resolved.lock_reused, cached=resolved.cached
             )
-        port = self._port(package, agent, serving, strategy, is_live=is_live)
+        is_held = serving is not None and strategy is Strategy.PARALLEL and not is_live
+        port = self._port(package, agent, None if is_held else current)
         return Plan(
             package=package,
             current=current,
@@ -196,21 +197,11 @@ class Plans:
             return None
         return disks.tree_bytes(self._state.venv(current.agent, current.number))
 
-    def _port(
-        self,
-        package: Package,
-        agent: Agent | None,
-        serving: Release | None,
-        strategy: Strategy,
-        *,
-        is_live: bool,
-    ) -> int:
-        """Choose as a deployment would, which frees the current release's port before, or not."""
+    def _port(self, package: Package, agent: Agent | None, makes_way: Release | None) -> int:
+        """Choose as a deployment would, which frees the port of what makes way before."""
         former = None if agent is None else agent.port
-        own = None
-        if serving is not None and (is_live or strategy is not Strategy.PARALLEL):
-            lease = self._store.leases.of_program(serving.program)
-            own = None if lease is None else lease.port
+        lease = None if makes_way is None else self._store.leases.of_program(makes_way.program)
+        own = None if lease is None else lease.port
         leased = {lease.port for lease in self._store.leases.all()}
         return ports.choose_port(
             self._settings.agent_ports,

@@ -146,6 +146,11 @@ class Runs:
         process = self._processes.get(release.program)
         return process is not None and process.state in {State.STARTING, State.RUNNING}
 
+    def is_serving(self, release: Release) -> bool:
+        """Tell whether a release is up or, after a death, will be again by its restart policy."""
+        process = self._processes.get(release.program)
+        return self.is_up(release) or (process is not None and process.next_try_at is not None)
+
     def is_known(self, release: Release) -> bool:
         """Tell whether supervisord, or its next start, knows a program of this release."""
         return (

@@ -170,6 +170,33 @@ def test_an_agent_that_came_back_has_no_error_any_more(server: RunningServer) ->
     assert kinds[-3:] == ["process.died", "process.started", "agent.healthy"]
 
 
+def test_a_release_that_mends_a_crash_loop_gets_its_port(server: RunningServer) -> None:
+    server.client.deploy(crasher(max_restarts=0))
+    port = server.client.agent("crasher").port
+    crash(server)
+    wait_until(lambda: status(server) == "failed" and server.client.agent("crasher").last_error)
+    mended = zip_package("stdlib_agent", name="crasher", version="2.0.0")
+    planned = server.request(
+        "POST", "/v1/agents/crasher/plan", json={"package": server.client.upload(mended).md5}
+    ).json()
+    server.client.deploy(mended)
+    assert server.client.agent("crasher").port == planned["port"]["number"] == port
+
+
+def test_a_release_takes_over_from_one_that_waits_to_be_restarted(server: RunningServer) -> None:
+    server.client.deploy(crasher(restart_delay=30))
+    port = server.client.agent("crasher").port
+    for restarts in (0, 1):
+        wait_until(lambda: status(server) == "running")
+        assert server.client.agent("crasher").restarts == restarts
+        crash(server)
+        wait_until(lambda: status(server) != "running")
+    wait_until(lambda: server.client.agent("crasher").document["next_try_at"])
+    server.client.deploy(zip_package("stdlib_agent", name="crasher", version="2.0.0"))
+    agent = server.client.agent("crasher")
+    assert (agent.port, agent.version, agent.status) == (port, "2.0.0", "running")
+
+
 def test_a_deliberate_stop_is_no_death(server: RunningServer) -> None:
     server.client.deploy(crasher())
     before = server.client.events(agent="crasher")[-1].id

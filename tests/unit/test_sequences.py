@@ -45,6 +45,9 @@ class Processes:
     def is_up(self, release: Release) -> bool:
         return release.number in self.up
 
+    def is_serving(self, release: Release) -> bool:
+        return release.number in self.up
+
     def is_known(self, release: Release) -> bool:
         return release.number in self.known
 
