@@ -161,6 +161,17 @@ class Agents:
                 self._bring_up(release)
             return self.view(name)
 
+    def put_to_rest(self, name: str) -> None:
+        """Stop an agent that is desired to be stopped and runs; nobody asked for it just now.
+
+        Raises:
+            AgentUnknownError: There is none of this name.
+            StopError: Its process outlives SIGKILL.
+        """
+        with self._locks.hold(name, f"put {name} to rest", timeout_seconds=_LOCK_SECONDS):
+            if self._store.agents.get(name).desired is Desired.STOPPED:  # still
+                self.stop(name)
+
     def leave_port(self, name: str) -> None:
         """Bring an agent up on another port if it is down and somebody else listens on its own.
 

@@ -120,7 +120,7 @@ class Reconciler:
             if fault is _Fault.DOWN:
                 self._agents.bring_back(name)
             else:
-                self._agents.stop(name)
+                self._agents.put_to_rest(name)
         except DeployerError as error:
             _log.warning("cannot set %s right: %s", name, error.detail)
         except Exception:  # noqa: BLE001 - nobody reads this thread's result

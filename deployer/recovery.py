@@ -67,7 +67,7 @@ class Recovery:
                 if agent.desired is Desired.RUNNING and not self._is_left_to_policy(release):
                     self._agents.bring_back(agent.name)
             elif agent.desired is Desired.STOPPED:
-                self._agents.stop(agent.name)
+                self._agents.put_to_rest(agent.name)
             else:
                 # The last server may have ended between a good answer and this call.
                 self._supervisord.apply(release.program, self._runs.restart_policy(release))

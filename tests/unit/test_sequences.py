@@ -143,3 +143,11 @@ def test_an_agent_of_a_name_that_was_removed_begins_without_failures(server: Ser
     server.parts.retries.record_failure("greeter", now(), is_crash_loop=True)
     server.agents.remove("greeter")
     assert server.parts.retries.of("greeter") is None
+
+
+def test_an_agent_that_somebody_started_meanwhile_is_not_put_to_rest(server: Server) -> None:
+    server.agents.put_to_rest("greeter")
+    assert server.processes.up == {1}
+    server.store.agents.set_desired("greeter", Desired.STOPPED)
+    server.agents.put_to_rest("greeter")
+    assert server.processes.up == set()
