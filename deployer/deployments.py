@@ -321,12 +321,9 @@ class Deployments:
         if agent is None:
             return False
         if deployment.release is not None and agent.current != deployment.release:
-            release = self._store.releases.get(agent.name, deployment.release)
-            self._runs.take_down(release, for_successor=True)
-            if deployment.is_rollback:
-                self._runs.discard(release)
-            else:
-                self._forget(release)
+            for release in self._store.releases.of_agent(agent.name):  # or it is gone already
+                if release.number == deployment.release:
+                    self._take_back(deployment, release)
         before = self._current_release(agent)
         if before is None:
             self._files.delete_agent(agent.name, keep_data=False)
@@ -337,6 +334,13 @@ class Deployments:
         if not self._runs.is_serving(before):
             self._runs.bring_up(before)
         return True
+
+    def _take_back(self, deployment: Deployment, release: Release) -> None:
+        self._runs.take_down(release, for_successor=True)
+        if deployment.is_rollback:
+            self._runs.discard(release)
+        else:
+            self._forget(release)
 
     def _forget(self, release: Release) -> None:
         """Delete everything of a release; its row goes last, so that a crash finds the rest."""

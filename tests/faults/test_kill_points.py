@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 AGENT = "stdlib_agent"
 OLD = zip_package(AGENT, version="1.0.0")
 NEW = zip_package(AGENT, version="2.0.0")
-NEXT = zip_package(AGENT, version="3.0.0")
+BROKEN = zip_package("exits_at_once", name=AGENT, version="9.0.0")
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,11 @@ def old_is_stopped(server: RunningServer) -> None:
     server.client.stop(AGENT)
 
 
+def fail(server: RunningServer, strategy: str) -> None:
+    with pytest.raises(DeployerError):
+        server.client.deploy(BROKEN, strategy=strategy)
+
+
 SCENARIOS = {
     "first deployment": Scenario(nothing, lambda server: server.client.deploy(OLD)),
     "rehearse": Scenario(old_runs, lambda server: server.client.deploy(NEW, strategy="rehearse")),
@@ -96,6 +101,8 @@ SCENARIOS = {
     "start": Scenario(old_is_stopped, lambda server: server.client.start(AGENT)),
     "stop": Scenario(old_runs, lambda server: server.client.stop(AGENT)),
     "restart": Scenario(old_runs, lambda server: server.client.restart(AGENT)),
+    "first deployment that fails": Scenario(nothing, lambda server: fail(server, "rehearse")),
+    "replace that fails": Scenario(old_runs, lambda server: fail(server, "replace")),
     "remove": Scenario(old_runs, lambda server: server.client.remove(AGENT)),
 }
 
