@@ -269,11 +269,24 @@ class Monitor:
         while not self._ended.wait(_TICK_SECONDS):
             try:
                 for view in self._agents.views():
-                    if self._is_due(view):
-                        self._checking.add(view.agent.name)
-                        self._checks.submit(self._ask, view)
+                    self._ask_if_due(view)
             except Exception:  # noqa: BLE001 - the same
                 _log.exception("cannot ask around")
+
+    def _ask_if_due(self, view: AgentView) -> None:
+        try:
+            if self._is_due(view):
+                self._checking.add(view.agent.name)
+                self._checks.submit(self._ask, view)
+        except DeployerError as error:  # its manifest in state.db is damaged, and nobody else's
+            self._quarantine(view.agent, error)
+
+    def _quarantine(self, agent: Agent, error: DeployerError) -> None:
+        """Say once of an agent that runs that nobody can tell how it is any more."""
+        if not agent.quarantine:
+            sentence = f"its row in state.db is damaged: {error.detail}"
+            self._store.agents.set_quarantine(agent.name, sentence)
+            self._store.events.add("agent.quarantined", agent.name, f"{agent.name}: {sentence}")
 
     def _is_due(self, view: AgentView) -> bool:
         if view.release is None or view.port is None or not self._runs.is_up(view.release):

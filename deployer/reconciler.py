@@ -76,7 +76,11 @@ class Reconciler:
             name = view.agent.name
             if name in busy or name in self._at_work or self._locks.holder(name) is not None:
                 continue
-            fault = self._fault_of(view)
+            try:
+                fault = self._fault_of(view)
+            except DeployerError as error:  # the monitor puts it into quarantine
+                _log.warning("cannot tell what is due for %s: %s", name, error.detail)
+                continue
             if fault is None:
                 continue
             faults[name] = fault

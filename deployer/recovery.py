@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final
 
 from deployer.agents import Agents
@@ -44,13 +46,25 @@ class Recovery:
         self._processes.refresh()
         for deployment in self._store.deployments.unfinished():
             if deployment.status is DeploymentStatus.RUNNING:
-                self._deployments.abandon(deployment)
+                with self._passed_over(f"undo deployment {deployment.id} of {deployment.agent}"):
+                    self._deployments.abandon(deployment)
         for agent in self._store.agents.all():
             if agent.desired is Desired.REMOVED:
-                self._agents.remove(agent.name)
+                with self._passed_over(f"remove {agent.name}"):
+                    self._agents.remove(agent.name)
         self._remove_stray_programs()
         self._remove_stray_directories()
         self._free_ports_of_the_dead()
+
+    @contextmanager
+    def _passed_over(self, act: str) -> Iterator[None]:
+        """Do something for one agent; should it fail, the others are looked after all the same."""
+        try:
+            yield
+        except DeployerError as error:
+            _log.warning("cannot %s: %s", act, error.detail)
+        except Exception:  # noqa: BLE001 - one bad agent must not keep the others down
+            _log.exception("cannot %s", act)
 
     def bring_back(self) -> None:
         """Start what should run and does not, twice as many at a time as there are cores."""
@@ -61,7 +75,7 @@ class Recovery:
     def _bring_back(self, agent: Agent) -> None:
         if agent.current is None:
             return
-        try:
+        with self._passed_over(f"bring {agent.name} back"):
             release = self._store.releases.get(agent.name, agent.current)
             if not self._runs.is_up(release):
                 if agent.desired is Desired.RUNNING and not self._is_left_to_policy(release):
@@ -71,10 +85,6 @@ class Recovery:
             else:
                 # The last server may have ended between a good answer and this call.
                 self._supervisord.apply(release.program, self._runs.restart_policy(release))
-        except DeployerError as error:
-            _log.warning("cannot bring %s back: %s", agent.name, error.detail)
-        except Exception:  # noqa: BLE001 - one bad agent must not keep the others down
-            _log.exception("cannot bring %s back", agent.name)
 
     def _is_left_to_policy(self, release: Release) -> bool:
         """Tell whether a release died under this supervisord, and what follows is decided.

@@ -16,6 +16,7 @@ from deployer.causes import Cause
 from deployer.errors import (
     DeployerError,
     DeploymentCanceledError,
+    ManifestInvalidError,
     NoFreePortError,
     StartError,
     StopError,
@@ -30,6 +31,7 @@ from deployer.launches import (
 )
 from deployer.limits.allowances import Allowance
 from deployer.logs import RunLog
+from deployer.manifest import AgentTable, Manifest
 from deployer.model import Answer, HealthCheck, Process, Release, RestartPolicy, State
 from deployer.parts import Parts
 from deployer.processes import is_running
@@ -172,7 +174,7 @@ class Runs:
         program = release.program
         self._processes.refresh()
         if not _is_down(self._processes.get(program)):
-            stop_seconds = read_manifest(release.manifest).deployment.stop_seconds
+            stop_seconds = _manifest(release).deployment.stop_seconds
             self._supervisord.stop(program, for_successor=for_successor)
             if not self._processes.wait(
                 program, _is_down, timeout_seconds=stop_seconds + _AFTER_KILL_SECONDS
@@ -214,7 +216,7 @@ class Runs:
             release: What runs.
             pid: Its main process.
         """
-        stop_seconds = read_manifest(release.manifest).deployment.stop_seconds
+        stop_seconds = _manifest(release).deployment.stop_seconds
         for number, seconds in ((SIGTERM, stop_seconds), (SIGKILL, _AFTER_KILL_SECONDS)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, number)
@@ -246,7 +248,7 @@ class Runs:
 
     def allowance(self, release: Release) -> Allowance:
         """Say what a release may use: as its manifest says, else as the settings do."""
-        return self._parts.limiter.allow(read_manifest(release.manifest))
+        return self._parts.limiter.allow(_manifest(release))
 
     def health_check(self, release: Release) -> HealthCheck:
         """Say how a release is asked: as its manifest says, else as the settings do."""
@@ -480,6 +482,17 @@ class Runs:
             hint=cause.hint,
             evidence=log.read(),
         )
+
+
+def _manifest(release: Release) -> Manifest:
+    """Read a release's manifest, or a bare one if its row is damaged.
+
+    Such a release is not started any more, but what runs of it is shown and stopped all the same.
+    """
+    try:
+        return read_manifest(release.manifest)
+    except ManifestInvalidError:
+        return Manifest(agent=AgentTable(name=release.agent))
 
 
 def _is_down(process: Process | None) -> bool:

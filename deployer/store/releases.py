@@ -13,8 +13,9 @@ from deployer.store.database import Database, now, to_text
 def _release(row: sqlite3.Row) -> Release:
     try:
         status = ReleaseStatus(row["status"])
+        created_at = datetime.fromisoformat(row["created_at"])
     except ValueError:  # a damaged row must not hide the others
-        status = ReleaseStatus.FAILED
+        status, created_at = ReleaseStatus.FAILED, now()
     return Release(
         agent=row["agent"],
         number=row["number"],
@@ -25,7 +26,7 @@ def _release(row: sqlite3.Row) -> Release:
         manifest=row["manifest"],
         entry_point=row["entry_point"],
         python=row["python"],
-        created_at=datetime.fromisoformat(row["created_at"]),
+        created_at=created_at,
     )
 
 

@@ -86,6 +86,26 @@ def test_a_corrupt_row_quarantines_its_agent_alone(make_server: MakeServer) -> N
     assert "damaged" in str(server.request("GET", "/readyz").json())
 
 
+@pytest.mark.parametrize(
+    "change", ["manifest = '{'", "created_at = 'nonsense'", "status = 'nonsense'"]
+)
+def test_a_corrupt_row_of_a_release_that_runs_harms_no_other_agent(
+    make_server: MakeServer, change: str
+) -> None:
+    server = make_server()
+    deploy_two(server)
+    before = pids(server)
+    with sqlite3.connect(server.state.database, timeout=10) as connection:
+        connection.execute(f"UPDATE releases SET {change} WHERE agent = 'one'")  # noqa: S608 - ours
+    connection.close()
+    kill_api(server)
+    wait_until(lambda: are_running(server, "two"), 30, server.describe())
+    assert pids(server) == before
+    server.client.stop("one")
+    server.client.deploy(zip_package(AGENT, name="one", version="2.0.0"))
+    assert are_running(server, "one", "two")
+
+
 def test_a_missing_environment_quarantines_its_agent_alone(make_server: MakeServer) -> None:
     server = make_server()
     deploy_two(server)
