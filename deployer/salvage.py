@@ -36,6 +36,7 @@ class Salvage:
         Args:
             why: What happened to the database; for the timeline.
         """
+        self._store.events.go_on_behind_lost()
         self._store.events.add("server.salvaged", "", why)
         for archive in self._parts.state.packages.glob("*.zip"):
             self._salvage_package(archive.stem)

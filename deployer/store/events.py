@@ -31,6 +31,18 @@ class EventRows:
                 (to_text(now()), agent, kind, message),
             )
 
+    def go_on_behind_lost(self) -> None:
+        """Number what follows behind all that a lost database may have held.
+
+        Else whoever reads on from a cursor would miss everything until the numbers have come that
+        far again. The seconds since 1970 are behind it: lines come more slowly than that, and the
+        next loss is later.
+        """
+        with self._database.transaction() as connection:
+            number = int(now().timestamp())
+            connection.execute("DELETE FROM sqlite_sequence WHERE name = 'events'")
+            connection.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (number,))
+
     def trim(self, *, kept: int, before: datetime) -> int:
         """Delete what nobody will ask for any more; meant for now and then, not for each line.
 

@@ -58,6 +58,7 @@ def test_a_truncated_database_costs_no_agent(make_server: MakeServer, has_copy: 
     deploy_two(server)
     before = pids(server)
     ports = {agent.name: agent.port for agent in server.client.agents()}
+    cursor = server.client.events()[-1].id
     if not has_copy:
         server.state.database_copy.unlink()
     os.kill(server.api_pid(), signal.SIGSTOP)  # or it would write into the file meanwhile
@@ -69,6 +70,7 @@ def test_a_truncated_database_costs_no_agent(make_server: MakeServer, has_copy: 
     wait_until(lambda: are_running(server, "one", "two"), 30, server.describe())
     assert pids(server) == before
     assert {agent.name: agent.port for agent in server.client.agents()} == ports
+    assert server.client.events(after=cursor)[0].kind == "server.salvaged"
     server.client.deploy(zip_package(AGENT, name="one", version="2.0.0"))
     assert server.client.agent("one").version == "2.0.0"
 
