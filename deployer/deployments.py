@@ -103,7 +103,7 @@ class Deployments:
         self._end_badly(deployment, error)
 
     def delete_release(self, agent: str, number: int) -> None:
-        """Delete a release that is neither current nor the one to go back to.
+        """Delete a release that is neither current nor one to go back to.
 
         The caller holds the agent's lock.
 
@@ -115,6 +115,8 @@ class Deployments:
         owner = self._store.agents.get(agent)
         release = self._store.releases.get(agent, number)
         needed_as = {owner.current: "the current one", owner.previous: "the one to go back to"}
+        for awaited in self._awaited(agent):
+            needed_as.setdefault(awaited, "the one that a rollback waits for")
         if number in needed_as:
             raise ReleaseInUseError(
                 f"cannot delete release {number} of {agent}: it is {needed_as[number]}",
@@ -287,11 +289,19 @@ class Deployments:
             if each.number != row.current and self._runs.is_known(each):
                 self._runs.discard(each)
         kept = {each.number for each in releases[: self._settings.releases_kept]}
-        kept |= {row.current or 0, row.previous or 0}
+        kept |= {row.current or 0, row.previous or 0, *self._awaited(agent)}
         gone = [each for each in releases if each.number not in kept]
         for each in gone:
             self._forget(each)
         return f"deleted release {', '.join(str(each.number) for each in gone)}" if gone else ""
+
+    def _awaited(self, agent: str) -> set[int]:
+        """Give the numbers of releases that a queued rollback is to make current."""
+        return {
+            each.release
+            for each in self._store.deployments.unfinished()
+            if each.agent == agent and each.is_rollback and each.release is not None
+        }
 
     def _end_badly(self, deployment: Deployment, error: DeployerError) -> None:
         """Undo a deployment and write down why."""

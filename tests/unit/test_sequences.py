@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ import pytest
 
 from deployer.agents import Agents
 from deployer.deployments import Deployments
-from deployer.errors import StopError
+from deployer.errors import ReleaseInUseError, StopError
 from deployer.model import Deployment, DeploymentStatus, Desired, Package, Release, Strategy
 from deployer.parts import Parts
 from deployer.runs import Run
@@ -151,3 +151,25 @@ def test_an_agent_that_somebody_started_meanwhile_is_not_put_to_rest(server: Ser
     server.store.agents.set_desired("greeter", Desired.STOPPED)
     server.agents.put_to_rest("greeter")
     assert server.processes.up == set()
+
+
+def test_a_release_that_a_rollback_waits_for_is_not_deleted(server: Server) -> None:
+    server.store.agents.activate("greeter", 2, None)
+    request = Request(PACKAGE, Strategy.PARALLEL, release=1)
+    waiting = server.store.deployments.submit(request)
+    with pytest.raises(ReleaseInUseError, match="waits for"):
+        server.deployments.delete_release("greeter", 1)
+    server.store.deployments.cancel_queued(waiting)
+    server.deployments.delete_release("greeter", 1)
+    assert [each.number for each in server.store.releases.of_agent("greeter")] == [2]
+
+
+def test_retention_keeps_a_release_that_a_rollback_waits_for(server: Server) -> None:
+    for _ in range(6):
+        server.releases.append(server.store.releases.add(PACKAGE))
+    request = Request(PACKAGE, Strategy.PARALLEL, release=8)
+    running = server.store.deployments.submit(request)
+    server.store.deployments.submit(replace(request, release=3))
+    server.deployments.run(running, canceled=lambda: False)
+    kept = {each.number for each in server.store.releases.of_agent("greeter")}
+    assert kept == {8, 7, 6, 5, 4, 3, 1}
