@@ -100,7 +100,12 @@ class Server:
         adapters |= {"settings": Settings(state_dir=root), "state": StateDir(root)}
         self.parts = Parts(**{**adapters, "store": self.store})
         self.agents = Agents(self.parts, cast("Any", self.processes))
-        self.deployments = Deployments(self.parts, cast("Any", None), cast("Any", self.processes))
+        self.deployments = Deployments(
+            self.parts,
+            cast("Any", Quiet()),
+            runs=cast("Any", self.processes),
+            scans=cast("Any", Quiet()),
+        )
 
     def go_to_second(self, strategy: Strategy = Strategy.PARALLEL) -> Deployment:
         """Queue a deployment of the release that is there and not current."""
