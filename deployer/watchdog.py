@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
 from deployer.causes import Cause, explain_memory_limit, explain_pids_limit
 from deployer.limits.allowances import Allowance
-from deployer.limits.mechanisms import Mechanism
 from deployer.limits.usages import Usage, end_members, proportional_bytes
 from deployer.limits.verdicts import Verdict
 from deployer.model import Release, agent_of_program
@@ -28,6 +28,7 @@ _log: Final = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 1.0
 _STRIKES: Final = 2
+_GROUP_LOOKS: Final = 5
 _BUSY_LOOKS: Final = 10
 """So many looks in a row above a CPU limit that nothing holds are worth a line."""
 
@@ -45,7 +46,7 @@ class _Watch:
         pid: Its main process.
         strikes: Looks in a row over each kind of limit.
         oom_kills: Of its processes, as far as they were told.
-        refused_forks: The same for processes that it could not start.
+        is_refused: Whether it was told that it could not start another process.
         is_ending: Whether it is being ended already.
     """
 
@@ -54,7 +55,7 @@ class _Watch:
     pid: int
     strikes: Counter[str] = field(default_factory=Counter)
     oom_kills: int = 0
-    refused_forks: int = 0
+    is_refused: bool = False
     is_ending: bool = False
 
 
@@ -70,6 +71,8 @@ class Watchdog:
         self._verdicts = parts.verdicts
         self._runs = runs
         self._watches: dict[str, _Watch] = {}
+        self._mains: dict[str, int] = {}
+        self._looks = 0
         self._ended = threading.Event()
         self._ends = ThreadPoolExecutor(_ENDS_AT_ONCE, thread_name_prefix="over-limit")
 
@@ -89,11 +92,19 @@ class Watchdog:
             for program, process in self._processes.all().items()
             if process.pid is not None and process.state.is_alive and agent_of_program(program)
         }
-        usages = self._usages.measure(mains, self._limiter.members(mains))
+        # Groups are asked less often than /proc: who is found in one is known for life.
+        is_new = mains != self._mains
+        self._mains = mains
+        self._looks += 1
+        asks_groups = is_new or self._looks % _GROUP_LOOKS == 0
+        grouped = self._limiter.members(mains) if asks_groups else {}
+        usages = self._usages.measure(mains, grouped)
         self._watches = {program: self._watch_of(program, mains[program]) for program in usages}
         for program, usage in usages.items():
             self._judge(self._watches[program], usage)
-        self._limiter.sweep(mains)
+        if asks_groups:
+            self._read_counters(usages)
+            self._limiter.sweep(mains)
 
     def _watch(self) -> None:
         while not self._ended.wait(_LOOK_SECONDS):
@@ -113,20 +124,30 @@ class Watchdog:
 
     def _judge(self, watch: _Watch, usage: Usage) -> None:
         allowance, mechanisms = watch.allowance, self._limiter.mechanisms
-        if allowance.memory_bytes is not None:
-            self._judge_memory(watch, usage, allowance.memory_bytes, mechanisms.memory)
-        if allowance.pids is not None:
-            self._judge_pids(watch, usage, allowance.pids, mechanisms.pids)
+        if allowance.memory_bytes is not None and not mechanisms.memory.hard:
+            self._judge_memory(watch, usage, allowance.memory_bytes)
+        if allowance.pids is not None and not mechanisms.pids.hard:
+            self._judge_pids(watch, usage, allowance.pids)
         if allowance.cpus is not None and not mechanisms.cpu.hard:
             self._judge_cpus(watch, usage, allowance.cpus)
 
-    def _judge_memory(self, watch: _Watch, usage: Usage, limit: int, mechanism: Mechanism) -> None:
-        if mechanism.hard:
-            kills = self._limiter.oom_kills(watch.release.program, usage.pid)
-            if kills > watch.oom_kills:
+    def _read_counters(self, usages: Mapping[str, Usage]) -> None:
+        """Tell what the kernel did to processes of an agent that lives on all the same."""
+        for program, usage in usages.items():
+            watch = self._watches[program]
+            memory, pids = watch.allowance.memory_bytes, watch.allowance.pids
+            kills = self._limiter.oom_kills(program, usage.pid) if memory is not None else 0
+            if memory is not None and kills > watch.oom_kills:
                 watch.oom_kills = kills
-                self._tell(watch, f"{kills} of its processes were {_text(limit)}")
-            return
+                cause = explain_memory_limit(memory)
+                self._tell(watch, f"{kills} of its processes were {cause.text}")
+            # told once a run: a fork bomb goes on trying
+            if pids is not None and not watch.is_refused:
+                watch.is_refused = self._limiter.refused_forks(program, usage.pid) > 0
+                if watch.is_refused:
+                    self._tell(watch, f"it has reached its limit of {pids} processes and threads")
+
+    def _judge_memory(self, watch: _Watch, usage: Usage, limit: int) -> None:
         used = usage.memory_bytes
         if used > limit:  # what processes share was counted more than once: now it counts
             used = proportional_bytes(usage.members) or used
@@ -134,13 +155,8 @@ class Watchdog:
             sentence = f"uses {size_text(used)} of memory and may use {size_text(limit)}"
             self._end(watch, usage, explain_memory_limit(limit), sentence)
 
-    def _judge_pids(self, watch: _Watch, usage: Usage, limit: int, mechanism: Mechanism) -> None:
-        if mechanism.hard:
-            refused = self._limiter.refused_forks(watch.release.program, usage.pid)
-            was_refused, watch.refused_forks = watch.refused_forks > 0, refused
-            if refused and not was_refused:  # told once a run: a fork bomb goes on trying
-                self._tell(watch, f"it has reached its limit of {limit} processes and threads")
-        elif self._is_over(watch, "pids", is_over=usage.pids > limit):
+    def _judge_pids(self, watch: _Watch, usage: Usage, limit: int) -> None:
+        if self._is_over(watch, "pids", is_over=usage.pids > limit):
             sentence = f"has {usage.pids} processes and threads and may have {limit}"
             self._end(watch, usage, explain_pids_limit(limit), sentence)
 
@@ -173,7 +189,3 @@ class Watchdog:
             end_members(usage.members)
         except Exception:  # noqa: BLE001 - nobody reads this thread's result
             _log.exception("cannot end %s, which is over its limit", release.program)
-
-
-def _text(limit: int) -> str:
-    return explain_memory_limit(limit).text

@@ -20,6 +20,7 @@ import requests
 from deployer.client import Client
 from deployer.http_sessions import http_url, open_session
 from deployer.leftovers import find_leftovers
+from deployer.limits.groups import remove_leftover_groups
 from deployer.state_dir import StateDir
 from deployer.supervisord import connect
 from deployer.supervisord_confs import SERVICE, read_credentials
@@ -151,6 +152,8 @@ class RunningServer:
                 self.process.kill()
                 self.process.wait(10)
         leaked = wait_gone(self.state.root)
+        # what was killed, or served beside another supervisord, leaves that to its next start
+        remove_leftover_groups(self.state)
         for process in leaked:
             with contextlib.suppress(psutil.Error):
                 process.kill()

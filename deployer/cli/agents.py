@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,8 @@ from deployer.cli.connections import remote
 from deployer.cli.terminals import Terminal, age
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deployer.client import Agent, Client, Connection
 
 _WAIT = click.option("--wait", "wait_seconds", default=60.0, show_default=True, metavar="SECONDS")
@@ -126,11 +128,32 @@ def _tell(terminal: Terminal, agent: Agent) -> None:
             "pid": agent.pid,
             "up": _up(agent),
             "restarts": agent.restarts,
+            **_shares(agent),
             "health": health and (health.detail or ("good" if health.healthy else "bad")),
             "last error": agent.last_error,
             "secrets": "changed since it was started: restart it" if agent.secrets_changed else "",
         }
     )
+
+
+def _shares(agent: Agent) -> dict[str, str]:
+    """Say how much of everything an agent uses, and how much it may."""
+    from deployer.quantities import size_text  # noqa: PLC0415 - it brings pydantic
+
+    if agent.usage is None or agent.limits is None:
+        return {}
+    used, may = agent.usage, agent.limits
+
+    def share(value: float | None, limit: float | None, write: Callable[[Any], str]) -> str:
+        most = "" if limit is None else f" of {write(limit)}"
+        return "" if value is None else f"{write(value)}{most}"
+
+    return {
+        "memory": share(used.memory_bytes, may.memory.limit, size_text),
+        "cpus": share(used.cpus, may.cpu.limit, "{:g}".format),
+        "processes": share(used.pids, may.pids.limit, str),
+        "disk": share(used.disk_bytes, may.disk.limit, size_text),
+    }
 
 
 def _up(agent: Agent) -> str | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -286,6 +289,21 @@ def test_an_agent_shows_what_it_may_use_and_what_it_does(server: RunningServer) 
     ]
     usage = usage_of(server)
     assert (usage.processes, 5e6 < usage.memory_bytes < 50e6) == (1, True)
+
+
+def test_the_terminal_shows_what_is_used_of_what_may_be(server: RunningServer) -> None:
+    server.client.deploy(hog(resources="pids_limit = 50"))
+    usage_of(server)
+    command = [sys.executable, "-m", "deployer.cli", "status", "hog"]
+    shown = subprocess.run(
+        [*command, "--server", server.url, "--token", server.token],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    ).stdout
+    assert re.search(r"memory +[0-9.]+[KM]iB of 64MB\n", shown)
+    assert re.search(r"processes +[0-9]+ of 50\n", shown)
 
 
 def test_limits_beyond_the_machine_are_lowered_and_told(server: RunningServer) -> None:
