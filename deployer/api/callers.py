@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -133,33 +134,29 @@ class Callers:
         """Make the value of a session cookie: whose it is and its end, signed.
 
         With the key in the state directory, for who reads the database alone must not be able to
-        sign; and with the hash of the holder's key, so that it ends with that key.
+        sign. It ends with its key, whose id is in it and never given again.
 
         Args:
             caller: The holder of a key.
         """
         end = now() + timedelta(seconds=SESSION_SECONDS)
         until = int(min(end, caller.expires_at or end).timestamp())
-        key = self._store.keys.get(caller.who.removeprefix("key:"))
-        return f"{key.id}.{until}.{self._sign(key, str(until))}"
+        key_id = caller.who.removeprefix("key:")
+        return f"{key_id}.{until}.{self._sign(key_id, str(until))}"
 
     def _of_session(self, req: falcon.Request) -> Caller | None:
         for value in req.get_cookie_values(COOKIE) or ():
             key_id, _, rest = value.partition(".")
             end, _, signature = rest.partition(".")
-            try:
-                key = self._store.keys.get(key_id)
-            except KeyUnknownError:
-                continue
             # Only what we signed is read as a number.
-            if _are_equal(signature, self._sign(key, end)) and int(end) > time.time():
-                return _holder(key)
+            if _are_equal(signature, self._sign(key_id, end)) and int(end) > time.time():
+                with contextlib.suppress(KeyUnknownError):
+                    return _holder(self._store.keys.get(key_id))
         return None
 
-    def _sign(self, key: Key, end: str) -> str:
-        secret = f"{self._local_text()} {key.digest}".encode()
-        message = _KEY_CONTEXT + f"{key.id} {end}".encode()
-        return hmac.new(secret, message, hashlib.sha256).hexdigest()
+    def _sign(self, key_id: str, end: str) -> str:
+        message = _KEY_CONTEXT + f"{key_id} {end}".encode("utf-8", "replace")
+        return hmac.new(self._local_text().encode(), message, hashlib.sha256).hexdigest()
 
 
 def _texts(req: falcon.Request) -> Iterable[str]:

@@ -35,9 +35,10 @@ _JSON: Final = "application/json"
 _ALWAYS: Final = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.FORBIDDEN,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.INTERNAL_SERVER_ERROR,
 )
-"""What any request may meet: a bad header, the gate, a fault of the server's."""
+"""What any request may meet: a bad header, the gate, a body too large, a fault of the server's."""
 
 _LOCKED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 """What whoever shows no key, or a wrong one, may meet."""
