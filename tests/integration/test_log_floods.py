@@ -53,6 +53,19 @@ def test_a_flood_is_told_once_and_its_agent_serves_on(flooded: RunningServer) ->
     assert requests.get(f"{agent.url}/health", timeout=10).status_code == 200
 
 
+def test_it_writes_no_faster_than_it_may(flooded: RunningServer) -> None:
+    url = flooded.client.agent("hog").url
+
+    def written() -> int:
+        count: int = requests.get(f"{url}/written", timeout=10).json()["bytes"]
+        return count
+
+    before, began = written(), time.monotonic()
+    wait_until(lambda: written() > before + MB)
+    seconds = time.monotonic() - began
+    assert (written() - before) / seconds < 2 * MB
+
+
 def test_supervisord_is_not_busy_with_a_flood(flooded: RunningServer) -> None:
     assert flooded.process is not None
     supervisord = psutil.Process(flooded.process.pid)

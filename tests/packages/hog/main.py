@@ -2,7 +2,7 @@
 
 The paths: /memory/MB in this process, /children/COUNT/MB in so many children, /shared/MB in a shared
 mapping, /escaped/MB in a process of its own session whose parent has ended, /spin/COUNT children
-that use a CPU each, /fork/COUNT children that sleep, /flood/MB of log, /disk/MB in the data
+that use a CPU each, /fork/COUNT children that sleep, /flood/MB of log, of which /written tells, /disk/MB in the data
 directory, /raise: a MemoryError.
 """
 
@@ -17,6 +17,7 @@ import serving
 MB = 1_000_000
 SECONDS = 20
 CHILDREN = []
+WRITTEN = [0]
 
 
 def take_memory(megabytes):
@@ -64,7 +65,7 @@ def spin():
 def flood(megabytes):
     line = b"y\n" * 32768
     for _ in range(megabytes * MB // len(line)):
-        os.write(1, line)
+        WRITTEN[0] += os.write(1, line)
 
 
 def fill_disk(megabytes):
@@ -85,6 +86,8 @@ def answer(path):
         return 200, {"status": "healthy"}
     if path == "/variables":
         return 200, dict(os.environ)
+    if path == "/written":
+        return 200, {"bytes": WRITTEN[0]}
     word, *numbers = path.strip("/").split("/")
     numbers = [int(number) for number in numbers]
     acts = {
