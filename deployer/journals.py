@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
+from deployer import log_fields
 from deployer.errors import DeployerError, DeploymentCanceledError
+from deployer.meters import Meters
 from deployer.model import Deployment, Outcome
 from deployer.store import Store
 
@@ -43,14 +47,18 @@ class Nobody:
 
 
 NOBODY: Final = Nobody()
+_log: Final = logging.getLogger(__name__)
 
 
 class Journal:
     """Writes the steps of one deployment as rows, so that clients can watch."""
 
-    def __init__(self, store: Store, deployment: Deployment, canceled: Callable[[], bool]) -> None:
+    def __init__(
+        self, store: Store, meters: Meters, deployment: Deployment, canceled: Callable[[], bool]
+    ) -> None:
         """Write for deployment, and end it before its next step once canceled() says so."""
         self._store = store
+        self._meters = meters
         self._deployment = deployment
         self.canceled = canceled
 
@@ -70,16 +78,25 @@ class Journal:
                 f"cannot go on with {name}: the deployment was canceled", cause="canceled"
             )
         note = StepNote()
+        began = time.monotonic()
         position = self._store.deployments.begin_step(self._deployment, name)
+        outcome, message = Outcome.FAILED, ""
         try:
             yield note
+            outcome, message = Outcome.DONE, note.message
         except DeployerError as error:
-            self._end(position, Outcome.FAILED, error.cause or error.detail)
+            message = error.cause or error.detail
             raise
         except BaseException as error:
-            self._end(position, Outcome.FAILED, f"{type(error).__name__}: {error}")
+            message = f"{type(error).__name__}: {error}"
             raise
-        self._end(position, Outcome.DONE, note.message)
+        finally:
+            self._store.deployments.end_step(self._deployment, position, outcome, message)
+            self._tell(name, outcome, message, time.monotonic() - began)
 
-    def _end(self, position: int, outcome: Outcome, message: str) -> None:
-        self._store.deployments.end_step(self._deployment, position, outcome, message)
+    def _tell(self, step: str, outcome: Outcome, message: str, seconds: float) -> None:
+        self._meters.count_step(step, seconds)
+        level = logging.WARNING if outcome is Outcome.FAILED else logging.INFO
+        fields = {"step": step, "outcome": str(outcome), "seconds": round(seconds, 6)}
+        words = f"step {step} {outcome}{': ' if message else ''}{message}"
+        _log.log(level, "%s", words, extra={log_fields.EXTRA: fields})

@@ -11,6 +11,7 @@ from deployer.limits.breaches import Breaches
 from deployer.limits.limiters import Limiter
 from deployer.limits.usages import Usages
 from deployer.limits.verdicts import Verdicts
+from deployer.meters import Meters
 from deployer.processes import ProcessTable
 from deployer.programs import Programs
 from deployer.readings import Readings
@@ -45,6 +46,7 @@ class Parts:
         compilations: Bytecode of environments, made in the background.
         breaches: Which agents are over a limit that does not end them.
         verdicts: Why this server ended a run.
+        meters: What is measured while it happens.
     """
 
     settings: Settings
@@ -64,3 +66,4 @@ class Parts:
     compilations: Compilations = field(default_factory=Compilations)
     breaches: Breaches = field(default_factory=Breaches)
     verdicts: Verdicts = field(default_factory=Verdicts)
+    meters: Meters = field(default_factory=Meters)

@@ -17,9 +17,10 @@ from typing import Any, Final, NoReturn
 
 from waitress.server import create_server
 
-from deployer import __version__, local_keys
+from deployer import __version__, local_keys, log_lines
 from deployer.agent_secrets import AgentSecrets
 from deployer.agents import Agents
+from deployer.api import accesses
 from deployer.api.app import create_app
 from deployer.api.callers import Callers
 from deployer.api.documents import Check
@@ -59,14 +60,13 @@ from deployer.trust import Trust
 from deployer.watchdog import Watchdog
 from deployer.worker import Worker
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger("deployer.server")  # also when it is started as __main__
 
 THREADS: Final = 32
 _SUPERVISORD_SECONDS: Final = 30.0
 _PARENT_SECONDS: Final = 0.5
 _ABOVE_LIMIT_BYTES: Final = 1024 * 1024
 _SPOOL_BYTES: Final = 1024 * 1024
-_LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def serve_beside(settings: Settings) -> None:
@@ -79,7 +79,7 @@ def serve_beside(settings: Settings) -> None:
         ServeRefusedError: The server cannot start here; nothing was started.
     """
     state = prepare(settings)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=_LOG_FORMAT)
+    log_lines.begin(settings.log_format, settings.log_level)
     _log.info("ATOLL Deployment Server %s, state in %s", __version__, state.root)
     Server(settings).run()
 
@@ -152,7 +152,7 @@ class Server:
         if api_socket is not None:
             place = {"sockets": [bind_socket(api_socket, self._settings.socket_mode)]}
         listener = create_server(
-            proxies.wrap(app),
+            proxies.wrap(accesses.wrap(app, self._parts.meters)),
             **place,
             threads=THREADS,
             ident="atoll-deployer",
@@ -164,7 +164,8 @@ class Server:
         )
         services = self._services
         bouncer = Bouncer(services.callers, proxies, services.refusals)
-        refuse_with_problems(listener, self._settings.limits.upload_bytes, bouncer)
+        upload_bytes = self._settings.limits.upload_bytes
+        refuse_with_problems(listener, upload_bytes, bouncer, self._parts.meters)
         threading.Thread(target=self._recover, name="recovery", daemon=True).start()
         if self._settings.supervisor.url is None:
             threading.Thread(target=self._watch_parent, name="parent", daemon=True).start()
@@ -242,9 +243,11 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="deployer.server")
     parser.add_argument("--state-dir", type=Path, required=True)
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=_LOG_FORMAT)
+    log_lines.begin("text", "info")  # until the settings say how
     try:
-        Server(Settings.read(StateDir(arguments.state_dir).settings)).run()
+        settings = Settings.read(StateDir(arguments.state_dir).settings)
+        log_lines.begin(settings.log_format, settings.log_level)
+        Server(settings).run()
     except DeployerError as error:
         _log.critical("%s", error.detail)
         sys.exit(1)

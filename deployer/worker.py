@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import sqlite3
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from deployer import log_fields
 from deployer.agents import Agents
 from deployer.deployments import Deployments, failure_of
 from deployer.errors import (
@@ -141,7 +143,8 @@ class Worker:
 
     def act(self, act: Callable[[], Result]) -> Future[Result]:
         """Do something with an agent in a thread; the caller waits as long as it likes."""
-        return self._actors.submit(act)
+        # so that what is logged there names the request
+        return self._actors.submit(contextvars.copy_context().run, act)
 
     def resume(self) -> None:
         """Go on with what was queued when the server ended."""
@@ -188,7 +191,8 @@ class Worker:
     def _drain(self, agent: str) -> None:
         """Carry out what is queued for one agent, the oldest first."""
         while (deployment := self._next(agent)) is not None:
-            self._carry_out(deployment)
+            with log_fields.within(deployment=deployment.id, agent=agent):
+                self._carry_out(deployment)
 
     def _next(self, agent: str) -> Deployment | None:
         with self._guard:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sqlite3
 from http import HTTPStatus
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 import falcon
 
 from deployer.api import documents, inputs
+from deployer.api.accesses import address_of
 from deployer.api.answers import write
 from deployer.api.operations import PAGE, operation
 from deployer.api.permissions import Table
@@ -21,7 +21,6 @@ from deployer.store import Store
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
-_CONVERTER: Final = re.compile(r":[a-z]+\}")
 _LONGEST: Final = 200
 _log: Final = logging.getLogger(__name__)
 
@@ -110,7 +109,7 @@ class Audit:
 def _entry(req: falcon.Request, status: int, caller: Caller | None) -> Entry:
     context: Any = req.context
     # What nobody routed is what whoever sent it wrote.
-    address = _CONVERTER.sub("}", req.uri_template) if req.uri_template else req.path[:_LONGEST]
+    address = address_of(req.uri_template) if req.uri_template else req.path[:_LONGEST]
     return Entry(
         who=caller.who if caller else "",
         name=caller.name if caller else "",

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import falcon
 
-from deployer.api import origins, permissions
+from deployer import log_fields
+from deployer.api import accesses, origins, permissions
 from deployer.api.callers import Callers
 from deployer.errors import AuthenticationRequiredError, ForbiddenError
 
@@ -51,17 +52,20 @@ class Gate:
             return
         is_page = _PAGES.fullmatch(req.path) is not None
         try:
-            req.context.caller = self._callers.identify(req, takes_sessions=is_page)
+            caller = self._callers.identify(req, takes_sessions=is_page)
         except AuthenticationRequiredError:
             if req.method == "GET" and is_page and _is_browser(req):
                 raise falcon.HTTPSeeOther("/login") from None
             raise
+        req.context.caller = caller
+        log_fields.note(caller=caller.who)
         self._callers.note_use(req.context.caller)
 
     def process_resource(
         self, req: falcon.Request, _resp: falcon.Response, _resource: object, params: dict[str, Any]
     ) -> None:
         """Refuse what this caller may not do."""
+        req.env[accesses.ROUTE] = accesses.address_of(req.uri_template or accesses.NO_ROUTE)
         if req.path not in OPEN_PATHS:
             permissions.judge(req, self._permitted, params)
 
@@ -80,6 +84,7 @@ def name_request(req: falcon.Request, resp: falcon.Response) -> None:
     given = req.get_header("X-Request-Id") or ""
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     req.context.request_id = request_id
+    log_fields.note(request_id=request_id)
     resp.set_header("X-Request-Id", request_id)
 
 

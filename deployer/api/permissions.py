@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import falcon
 
+from deployer import log_fields
 from deployer.api.operations import Operation
 from deployer.errors import AgentForbiddenError, ScopeMissingError
 from deployer.keys import Caller, Scope
@@ -62,6 +63,7 @@ def require_agent(req: falcon.Request, agent: str) -> None:
         AgentForbiddenError: It is not.
     """
     req.context.agent = agent
+    log_fields.note(agent=agent[:80])
     caller = caller_of(req)
     if not caller.sees(agent):
         raise AgentForbiddenError(

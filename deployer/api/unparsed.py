@@ -23,6 +23,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask
 
+from deployer.api import accesses
 from deployer.api.callers import Callers
 from deployer.api.gate import OPEN_PATHS
 from deployer.api.problems import STATUSES, problem_document, reason_phrase
@@ -37,6 +38,7 @@ from deployer.errors import (
     TooManyAttemptsError,
 )
 from deployer.keys import Scope
+from deployer.meters import Meters
 
 _LARGE_BYTES: Final = 64 * 1024
 _LINGER_SECONDS: Final = 5.0
@@ -147,18 +149,20 @@ class RefusalTask(ErrorTask):
     Attributes:
         upload_bytes: The largest package that is taken.
         bouncer: Knows why, where waitress does not.
+        meters: Where it counts.
     """
 
     upload_bytes: int
     bouncer: Bouncer
+    meters: Meters
 
     def execute(self) -> None:
         """Write the answer and close the connection: its rest cannot be understood."""
         refused: Any = self.request.error  # type: ignore[attr-defined]  # the stubs miss it
         request_id = uuid.uuid4().hex
+        environ: Environ = getattr(self.request, "environ", None) or {}
         if isinstance(refused, DeployerError):
             error, status = refused, int(STATUSES[refused.kind])
-            environ = self.request.environ  # type: ignore[attr-defined]  # it is our Parser
             self.bouncer.note(environ, error, request_id)
         else:
             error, status = self._error(refused.code, refused.body), int(refused.code)
@@ -176,6 +180,7 @@ class RefusalTask(ErrorTask):
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
+        accesses.write_refusal(environ, self.meters, status, request_id=request_id)
 
     def _error(self, status: int, words: str) -> DeployerError:
         if status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -240,7 +245,9 @@ class Channel(HTTPChannel):
                 self.socket.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]  # as above
 
 
-def refuse_with_problems(listener: Any, upload_bytes: int, bouncer: Bouncer) -> None:
+def refuse_with_problems(
+    listener: Any, upload_bytes: int, bouncer: Bouncer, meters: Meters
+) -> None:
     """Have a listener of waitress's refuse with problem documents, and large bodies early.
 
     Args:
@@ -248,8 +255,9 @@ def refuse_with_problems(listener: Any, upload_bytes: int, bouncer: Bouncer) -> 
             addresses, what knows them all.
         upload_bytes: The largest package that is taken, for the words.
         bouncer: Judges requests with large bodies.
+        meters: Where refusals count.
     """
-    known = {"upload_bytes": upload_bytes, "bouncer": bouncer}
+    known = {"upload_bytes": upload_bytes, "bouncer": bouncer, "meters": meters}
     task = type("RefusalTask", (RefusalTask,), known)
     channel = type("Channel", (Channel,), {"error_task_class": task, "bouncer": bouncer})
     for each in (listener, *getattr(listener, "map", {}).values()):

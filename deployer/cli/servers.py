@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 @click.option("--agent-base-port", metavar="PORT", help="The first port for agents.  [8100]")
 @click.option("--max-agents", metavar="COUNT", help="How many agents, and ports.  [100]")
 @click.option("--auth", metavar="token|none", help="Whether clients need the token.  [token]")
+@click.option("--log-format", metavar="text|json", help="Of the server's own log.  [text]")
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.  [info]")
 @click.option(
     "--config",
     envvar="ATOLL_DEPLOYER_CONFIG",

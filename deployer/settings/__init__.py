@@ -24,6 +24,7 @@ from pydantic import (
 
 from deployer.complaints import dotted, problems_of
 from deployer.errors import SettingsInvalidError
+from deployer.log_lines import LogFormat, LogLevel
 from deployer.model import HealthCheck, RestartPolicy
 from deployer.quantities import Bytes, Count, Flag, Number, PortNumber, Seconds, Whole
 from deployer.settings.access import (
@@ -232,6 +233,8 @@ class Settings(Section):
         supervisor: A foreign supervisord.
         trust: Whose packages are taken.
         scan: Who looks into a release before it runs.
+        log_format: How lines of the server's own log are written: for people, or as JSON.
+        log_level: The least that is written there.
         agents: ATOLL's list of agents; read for `port_preferences`, never as state.
         events_kept: Lines of the timeline before the oldest go.
         events_days: How old a line of the timeline may become.
@@ -266,6 +269,8 @@ class Settings(Section):
     supervisor: SupervisorSettings = SupervisorSettings()
     trust: TrustSettings = TrustSettings()
     scan: ScanSettings = ScanSettings()
+    log_format: LogFormat = "text"
+    log_level: LogLevel = "info"
     agents: tuple[PortPreference, ...] = ()
     events_kept: Count = 10_000
     events_days: Annotated[Whole, Field(ge=1, le=36_500)] = 90

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from datetime import datetime
+from typing import Final
 
+from deployer import log_fields
 from deployer.agent_patterns import EVERY_AGENT
 from deployer.model import Event
 from deployer.store.database import Database, now, to_text
+
+_log: Final = logging.getLogger(__name__)
 
 
 class EventRows:
@@ -18,7 +23,7 @@ class EventRows:
         self._database = database
 
     def add(self, kind: str, agent: str, message: str) -> None:
-        """Write down what happened now.
+        """Write down what happened now, and say it in the server's log too.
 
         Args:
             kind: A dotted word, such as ``process.died``.
@@ -30,6 +35,8 @@ class EventRows:
                 "INSERT INTO events (at, agent, kind, message) VALUES (?, ?, ?, ?)",
                 (to_text(now()), agent, kind, message),
             )
+        fields = {"event": kind, **({"agent": agent} if agent else {})}
+        _log.info("%s", message, extra={log_fields.EXTRA: fields})
 
     def go_on_behind_lost(self) -> None:
         """Number what follows behind all that a lost database may have held.

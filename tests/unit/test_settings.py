@@ -349,3 +349,10 @@ def test_pip_is_given_no_second_index() -> None:
     urls = {"installer": "pip", "extra_index_urls": "https://pypi.example/simple"}
     (told,) = problems(overrides=urls)
     assert "extra_index_urls need uv" in told
+
+
+def test_the_log_is_told_how_to_write_in_words_that_are_listed() -> None:
+    found = problems(overrides={"log_format": "xml", "log_level": "loud"})
+
+    assert [line.partition(":")[0] for line in found] == ["--log-format", "--log-level"]
+    assert "'text' or 'json'" in found[0]

@@ -1,0 +1,131 @@
+"""The server's own log: how a record becomes a line, as text for people or as JSON for machines.
+
+Much of what is logged was written by strangers: paths, headers, what a process says as it dies. So
+no value can end a line, begin another one, or pass for a field: in JSON by its nature; in text
+since fields stand before the message, quoted where need be, and whatever cannot be printed is
+written as its escape. A traceback follows its line, with a mark no line begins with.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Literal
+
+from deployer import log_fields
+
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+_OURS: Final = "deployer"
+_TRACEBACK_MARK: Final = "    | "
+_SPECIAL: Final = frozenset(" \"=[]'\\")
+
+_log: Final = logging.getLogger(__name__)
+
+
+class TextFormatter(logging.Formatter):
+    """Writes ``TIME LEVEL LOGGER [name=value ...] message``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record as one line, and its traceback below it."""
+        named = [f"{name}={_field(value)}" for name, value in _fields_of(record).items()]
+        fields = f" [{' '.join(named)}]" if named else ""
+        message = printable(record.getMessage())
+        line = f"{_time_of(record)} {record.levelname} {printable(record.name)}{fields} {message}"
+        stack = _stack_of(self, record).splitlines()
+        return "\n".join([line, *(f"{_TRACEBACK_MARK}{printable(each)}" for each in stack)])
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes one JSON object: time, level, logger, message, the fields, and ``stack``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record as one line, its traceback included."""
+        document: dict[str, Any] = {
+            **_fields_of(record),
+            "time": _time_of(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if stack := _stack_of(self, record):
+            document["stack"] = stack
+        return json.dumps(document, default=str)  # ASCII: lone surrogates are escaped as well
+
+
+def begin(log_format: LogFormat, level: LogLevel) -> None:
+    """Send the log of this process to stderr, where supervisord takes it from and rotates it.
+
+    What ends a thread or the process, and what Python warns of, becomes a record like any other.
+
+    Args:
+        log_format: How lines are written.
+        level: The lowest that is written; ``debug`` is about our own modules only.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    logging.basicConfig(
+        level=max(logging.INFO, logging.getLevelName(level.upper())), handlers=[handler], force=True
+    )
+    logging.getLogger(_OURS).setLevel(level.upper())
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _on_end
+    threading.excepthook = _on_end_of_thread
+
+
+def printable(text: str) -> str:
+    """Write what cannot be printed, line ends and what turns text around included, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def _field(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    if text and text.isprintable() and not _SPECIAL.intersection(text):
+        return text
+    return json.dumps(text)
+
+
+def _fields_of(record: logging.LogRecord) -> log_fields.Fields:
+    return {**log_fields.current(), **getattr(record, log_fields.EXTRA, {})}
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _stack_of(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    parts = []
+    if record.exc_info and record.exc_info[0] is not None:
+        parts.append(formatter.formatException(record.exc_info))
+    if record.stack_info:
+        parts.append(formatter.formatStack(record.stack_info))
+    return "\n".join(parts)
+
+
+def _on_end(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    _log.critical("the server ends: %s", error, exc_info=(kind, error, traceback))
+
+
+def _on_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is None or issubclass(ended.exc_type, SystemExit):
+        return
+    name = ended.thread.name if ended.thread else "?"
+    info = ended.exc_type, ended.exc_value, ended.exc_traceback
+    _log.critical("the thread %s ends: %s", name, ended.exc_value, exc_info=info)
