@@ -29,10 +29,12 @@ from deployer.api.refusals import Refusals
 from deployer.api.services import Services, Waiting
 from deployer.api.throttles import Throttle
 from deployer.api.unparsed import Bouncer, refuse_with_problems
+from deployer.build_sites import source_builds
 from deployer.deployments import Deployments
 from deployer.environments import Environments, InstallerSettings
 from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefusedError
 from deployer.floods import Floods
+from deployer.isolation import find_isolation
 from deployer.leftovers import end_leftovers
 from deployer.limits.limiters import Limiter
 from deployer.limits.usages import Usages
@@ -115,7 +117,12 @@ class Server:
             secrets=AgentSecrets(store, self._state),
         )
         runs = Runs(parts)
-        environments = Environments(_installer_settings(settings))
+        environments = Environments(
+            _installer_settings(settings),
+            source_builds(self._state, find_isolation(self._state))
+            if settings.install.allow_sdist
+            else None,
+        )
         scans = Scans(settings.scan, self._state.tmp)
         deployments = Deployments(parts, environments, runs, scans)
         agents = Agents(parts, runs)

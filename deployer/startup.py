@@ -15,6 +15,8 @@ from typing import Final
 
 from deployer import __version__, faults, listeners, local_keys, ports
 from deployer.errors import ProgramConfigError, ServeRefusedError, SettingsInvalidError
+from deployer.isolation import Isolation, find_isolation
+from deployer.isolation_levels import IsolationLevel
 from deployer.leftovers import end_leftovers
 from deployer.limits.groups import remove_leftover_groups
 from deployer.programs import Programs, replace_file
@@ -80,6 +82,8 @@ def prepare(settings: Settings) -> StateDir:
             end_leftovers(state.root)
             remove_leftover_groups(state)
         _try_address(settings)
+        if settings.install.allow_sdist:
+            require_confined_builds(find_isolation(state))
         replace_file(state.settings, settings.to_json().encode())
         local_keys.read_text(state)
     except OSError as error:
@@ -89,6 +93,21 @@ def prepare(settings: Settings) -> StateDir:
             " choose another one with --state-dir"
         ) from error
     return state
+
+
+def require_confined_builds(isolation: Isolation) -> None:
+    """Make sure that source can be built where it does no harm, before a server promises it.
+
+    Raises:
+        ServeRefusedError: It would run as the server.
+    """
+    if isolation.level is IsolationLevel.NONE:
+        reasons = "; ".join(f"{fact.name}: {fact.detail}" for fact in isolation.facts)
+        raise ServeRefusedError(
+            "cannot serve with install.allow_sdist: building runs code of strangers, and nothing"
+            f" here keeps it from the server's files ({reasons}); turn it off, or serve where"
+            " Landlock or uids of their own can be had"
+        )
 
 
 def write_configuration(state: StateDir, settings: Settings) -> tuple[tuple[str, str], ...]:
@@ -147,7 +166,7 @@ def become_supervisord(state: StateDir) -> None:
 
 
 def _make_directories(state: StateDir) -> None:
-    open_ones = (state.root, state.agents)
+    open_ones = (state.root, state.agents, state.builds)
     ours = (
         state.conf_d,
         state.quarantine,

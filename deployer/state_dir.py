@@ -121,6 +121,11 @@ class StateDir:
         return self.root / "cache"
 
     @property
+    def builds(self) -> Path:
+        """Where source is built, one build at a time."""
+        return self.root / "builds"
+
+    @property
     def tmp(self) -> Path:
         """Spooled uploads and half-done work; emptied at start."""
         return self.root / "tmp"

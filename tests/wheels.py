@@ -7,7 +7,7 @@ import hashlib
 import io
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -54,11 +54,14 @@ def make_wheel(
 
 def make_sdist(directory: Path, name: str, version: str, *, setup: str) -> Path:
     """Make a source distribution whose setup.py is the given text."""
-    root = f"{name}-{version}"
     files = {
         "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         "setup.py": setup,
     }
+    return _pack(directory, f"{name}-{version}", files)
+
+
+def _pack(directory: Path, root: str, files: Mapping[str, str]) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     sdist = directory / f"{root}.tar.gz"
     with tarfile.open(sdist, "w:gz") as archive:
@@ -67,6 +70,43 @@ def make_sdist(directory: Path, name: str, version: str, *, setup: str) -> Path:
             member.size = len(text.encode())
             archive.addfile(member, io.BytesIO(text.encode()))
     return sdist
+
+
+def make_source(directory: Path, name: str, *, act: str = "pass") -> Path:
+    """Make a source distribution that is built by code of its own, with nothing else installed.
+
+    Args:
+        directory: Where; usable as find_links.
+        name: Of the distribution and its module.
+        act: What its code does whenever it is run: statements, one a line.
+    """
+    lines = "".join(f"    {line}\n" for line in act.splitlines())
+    return _pack(
+        directory,
+        f"{name}-1.0",
+        {
+            "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+            "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\n'
+            'backend-path = ["."]\n',
+            "backend.py": f"{_BACKEND.replace('NAME', name)}\ndef act():\n{lines}",
+        },
+    )
+
+
+_BACKEND = """import os, zipfile
+
+def build_wheel(folder, *_settings):
+    act()
+    info = "NAME-1.0.dist-info/"
+    wheel = "NAME-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(folder, wheel), "w") as file:
+        file.writestr("NAME.py", "BUILT = True\\n")
+        file.writestr(info + "METADATA", "Metadata-Version: 2.1\\nName: NAME\\nVersion: 1.0\\n")
+        file.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nGenerator: x\\n"
+                      "Root-Is-Purelib: true\\nTag: py3-none-any\\n")
+        file.writestr(info + "RECORD", "")
+    return wheel
+"""
 
 
 def make_index(directory: Path, wheels: Sequence[Path]) -> Path:

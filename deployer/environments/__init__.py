@@ -24,7 +24,18 @@ from deployer.environments.interpreters import (
 )
 from deployer.environments.locks import Inputs, Lock, Pin, find_reusable_lock, read_lock
 from deployer.environments.runs import installer_variables, run
+from deployer.environments.source_builds import Reach, Site, SourceBuilds
 from deployer.errors import InstallError, InterpreterUnavailableError, ResolutionError
+
+__all__ = [
+    "Built",
+    "Environments",
+    "InstallerSettings",
+    "Reach",
+    "Resolved",
+    "Site",
+    "SourceBuilds",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +90,17 @@ class Resolved:
 class Environments:
     """Makes environments; safe to use from several threads at once."""
 
-    def __init__(self, settings: InstallerSettings) -> None:
-        """Install as the settings say."""
+    def __init__(
+        self, settings: InstallerSettings, source_builds: SourceBuilds | None = None
+    ) -> None:
+        """Install as the settings say.
+
+        Args:
+            settings: What the operator decides.
+            source_builds: Builds what has no wheel; None: that is refused.
+        """
         self._settings = settings
+        self._source_builds = source_builds
         self._sources = read_sources(
             settings.index_url,
             settings.extra_index_urls,
@@ -160,6 +179,7 @@ class Environments:
                 scratch=scratch,
                 log=log,
                 canceled=canceled,
+                source_builds=self._source_builds,
                 deadline=time.monotonic() + self._settings.install_seconds,
             )
             build.make_venv()
@@ -221,6 +241,7 @@ class Environments:
                 scratch=scratch,
                 log=log,
                 canceled=canceled,
+                source_builds=self._source_builds,
                 deadline=time.monotonic() + min(timeout_seconds or longest, longest),
             )
             build.make_venv()
@@ -261,6 +282,7 @@ class Environments:
             find_links=self._sources.find_links,
             exclude_newer=self._sources.exclude_newer,
             require_hashes=self._settings.require_hashes,
+            builds=self._source_builds is not None,
         )
 
     def _installer(self) -> Installer:

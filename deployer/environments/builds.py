@@ -14,10 +14,11 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from deployer.environments.installers import Installer
+from deployer.environments.installers import Installer, Uv
 from deployer.environments.interpreters import Interpreter
 from deployer.environments.locks import Inputs, Lock, hold_to, without_hashes
 from deployer.environments.runs import installer_variables, run
+from deployer.environments.source_builds import SourceBuilds
 from deployer.errors import InstallError, ResolutionError
 
 
@@ -61,6 +62,7 @@ class Build:
         log: Gets commands and output.
         canceled: Asked while a command runs; True ends it.
         deadline: By the monotonic clock.
+        source_builds: Builds what has no wheel; None: nothing is built.
         seconds: How long each part took so far.
     """
 
@@ -72,6 +74,7 @@ class Build:
     log: Path
     canceled: Callable[[], bool]
     deadline: float
+    source_builds: SourceBuilds | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     def make_venv(self) -> None:
@@ -104,11 +107,24 @@ class Build:
         lines = (without_hashes(line) for line in inputs.requirements)
         requirements.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         with self._timed("resolve"):
-            pins = self.installer.resolve(
-                self._run, self.venv, self.python, requirements, refresh=refresh
-            )
-        held = hold_to(pins, inputs.requirements, require_hashes=inputs.require_hashes)
-        return Lock(inputs, datetime.now(UTC), held)
+            try:
+                pins = self.installer.resolve(
+                    self._run, self.venv, self.python, requirements, refresh=refresh
+                )
+            except ResolutionError:  # perhaps for want of a wheel: what has all runs no code
+                if self.source_builds is None or not isinstance(self.installer, Uv):
+                    raise
+                pins = self.source_builds.resolve(
+                    inputs,
+                    self.python,
+                    self.installer,
+                    log=self.log,
+                    deadline=self.deadline,
+                    canceled=self.canceled,
+                )
+            else:
+                pins = hold_to(pins, inputs.requirements, require_hashes=inputs.require_hashes)
+        return Lock(inputs, datetime.now(UTC), pins)
 
     def install(self, lock: Lock, *, offline: bool = False) -> None:
         """Write a lock, and install it into the empty environment.

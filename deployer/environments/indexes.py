@@ -22,6 +22,7 @@ class Sources:
             so that nobody can take a private name over on a public index; pip has no such rule.
         find_links: Directories or addresses with wheels.
         exclude_newer: Dependencies uploaded later do not exist; None: all do.
+        builds: Whether source is built: only ever in a sandbox.
         netrc: The logins, as a file ``.netrc`` that uv and pip both read; may be empty. One host
             has one login there, the first that is named.
     """
@@ -30,6 +31,7 @@ class Sources:
     extra_indexes: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
     exclude_newer: str | None = None
+    builds: bool = False
     netrc: str = ""
 
 

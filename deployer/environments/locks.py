@@ -64,6 +64,7 @@ class Inputs:
         find_links: Directories or addresses with wheels.
         exclude_newer: Dependencies uploaded later do not exist; None: all do.
         require_hashes: Every dependency had to be among the requirements, with its hashes.
+        builds: What had no wheel could be built.
     """
 
     requirements: tuple[str, ...]
@@ -73,6 +74,7 @@ class Inputs:
     find_links: tuple[str, ...] = ()
     exclude_newer: str | None = None
     require_hashes: bool = False
+    builds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from deployer.isolation_levels import Fact, IsolationLevel
 from deployer.launch_policies import Sandbox
 from deployer.state_dir import StateDir
 
-__all__ = ["Isolation", "Mechanisms", "choose_uid", "find_isolation"]
+__all__ = ["Isolation", "Mechanisms", "Quarters", "choose_uid", "find_isolation"]
 
 _LEFT_OUT: Final = "left out by the setting isolation.use"
 _NO_RANGE: Final = "no range of uids is free here: see /proc/self/uid_map"
@@ -103,6 +103,12 @@ class Isolation:
         """A user to ask for what any agent could reach; None: the server's own."""
         uids = self.mechanisms.uids
         return None if uids is None else uids[0]
+
+    @property
+    def builder_uid(self) -> int | None:
+        """The user that builds source, one build at a time; None: the server's own."""
+        uids = self.mechanisms.uids
+        return None if uids is None else uids[-3]
 
     def sandbox(self, quarters: Quarters, uid: int | None) -> Sandbox:
         """Say what a process of an agent can reach.

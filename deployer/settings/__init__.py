@@ -344,6 +344,11 @@ class Settings(Section):
         if given.get("installer") == "pip" and extra:
             # pip takes the highest version of all indexes: a public name would beat a private one.
             raise ValueError("extra_index_urls need uv: pip cannot hold names to their first index")
+        if install.allow_sdist and (given.get("installer") == "pip" or extra):
+            raise ValueError("allow_sdist needs uv, and goes with no extra_index_urls")
+        if install.allow_sdist and install.require_hashes:
+            # What a build itself installs has no hash that an author could give.
+            raise ValueError("allow_sdist and require_hashes exclude each other")
         return install
 
     @property

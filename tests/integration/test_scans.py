@@ -15,7 +15,7 @@ from deployer.client import Client
 from deployer.errors import RequirementsInvalidError, ScanBlockedError
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server
-from tests.wheels import make_index, make_wheel
+from tests.wheels import make_index, make_source, make_wheel
 
 HIDDEN = "from base64 import b64decode\nexec(b64decode('cGFzcw=='))\n"
 ADVISORY = {
@@ -134,6 +134,24 @@ def test_a_plan_tells_known_vulnerabilities_beforehand(client: Client) -> None:
     plan = client.plan("planned", package("planned", requirements__txt="alpha\n"))
     assert plan.vulnerabilities is not None
     assert plan.vulnerabilities.status == "clean"
+
+
+def test_source_is_built_for_a_real_agent_where_the_settings_allow_it(
+    tmp_path: Path, installer_cache: Path
+) -> None:
+    make_source(tmp_path / "wheels", "alpha")
+    with running_server(
+        tmp_path / "s",
+        cache_dir=installer_cache,
+        index_url=f"file://{make_index(tmp_path / 'index', [])}/simple",
+        find_links=[str(tmp_path / "wheels")],
+        install={"allow_sdist": True},
+    ) as server:
+        deployed = server.client.deploy(package("builder", requirements__txt="alpha\n"))
+        assert deployed.deployment is not None
+        assert deployed.deployment.succeeded
+        lock = server.state.requirements_lock("builder", 1).read_text()
+        assert "alpha @ file://" in lock
 
 
 def test_requirements_without_hashes_are_refused_at_the_door_where_they_are_required(

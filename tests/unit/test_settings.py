@@ -345,6 +345,19 @@ def test_an_index_that_is_not_allowed_is_refused() -> None:
     assert told.endswith("does not allow /srv/wheels")
 
 
+@pytest.mark.parametrize(
+    ("also", "told"),
+    [
+        ({"installer": "pip"}, "allow_sdist needs uv"),
+        ({"extra_index_urls": "https://a.example/simple"}, "goes with no extra_index_urls"),
+        ({"install.require_hashes": "true"}, "exclude each other"),
+    ],
+)
+def test_source_is_built_only_where_its_rules_hold(also: dict[str, str], told: str) -> None:
+    (problem,) = problems(overrides={"install.allow_sdist": "true", **also})
+    assert told in problem
+
+
 def test_pip_is_given_no_second_index() -> None:
     urls = {"installer": "pip", "extra_index_urls": "https://pypi.example/simple"}
     (told,) = problems(overrides=urls)
