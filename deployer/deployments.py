@@ -59,7 +59,7 @@ class Deployments:
         self._trust = parts.trust
         self._secrets = parts.secrets
         self._retries = parts.retries
-        self._meters = parts.meters
+        self._instruments = parts.instruments
         self._environments = environments
         self._runs = runs
 
@@ -72,7 +72,9 @@ class Deployments:
             return  # canceled while it waited for the agent's lock
         self._tell(deployment, "deployment.started", "started")
         try:
-            self._put_live(deployment, Journal(self._store, self._meters, deployment, canceled))
+            self._put_live(
+                deployment, Journal(self._store, self._instruments, deployment, canceled)
+            )
         except Exception as error:  # noqa: BLE001 - the row must not say "running" for ever
             if not isinstance(error, DeployerError):
                 _log.exception("deployment %s of %s broke", deployment.id, deployment.agent)

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from deployer import log_fields
 from deployer.errors import DeployerError, DeploymentCanceledError
-from deployer.meters import Meters
+from deployer.instruments import Instruments
 from deployer.model import Deployment, Outcome
 from deployer.store import Store
 
@@ -54,11 +54,15 @@ class Journal:
     """Writes the steps of one deployment as rows, so that clients can watch."""
 
     def __init__(
-        self, store: Store, meters: Meters, deployment: Deployment, canceled: Callable[[], bool]
+        self,
+        store: Store,
+        instruments: Instruments,
+        deployment: Deployment,
+        canceled: Callable[[], bool],
     ) -> None:
         """Write for deployment, and end it before its next step once canceled() says so."""
         self._store = store
-        self._meters = meters
+        self._instruments = instruments
         self._deployment = deployment
         self.canceled = canceled
 
@@ -95,7 +99,7 @@ class Journal:
             self._tell(name, outcome, message, time.monotonic() - began)
 
     def _tell(self, step: str, outcome: Outcome, message: str, seconds: float) -> None:
-        self._meters.count_step(step, seconds)
+        self._instruments.count_step(step, seconds)
         level = logging.WARNING if outcome is Outcome.FAILED else logging.INFO
         fields = {"step": step, "outcome": str(outcome), "seconds": round(seconds, 6)}
         words = f"step {step} {outcome}{': ' if message else ''}{message}"

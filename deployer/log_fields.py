@@ -32,8 +32,12 @@ def within(**fields: str) -> Iterator[None]:
 
 
 def note(**fields: str) -> None:
-    """Have every line from here to the end of the innermost `within` carry these fields too."""
-    _current.set({**_current.get(), **fields})
+    """Have every line from here to the end of the innermost `within` carry these fields too.
+
+    Outside of all of them nothing would ever end it, so there nothing is noted.
+    """
+    if _current.get() is not _NONE:
+        _current.set({**_current.get(), **fields})
 
 
 def current() -> Fields:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from deployer.agent_locks import AgentLocks
 from deployer.agent_secrets import AgentSecrets
 from deployer.environments.compilations import Compilations
+from deployer.instruments import Instruments
 from deployer.limits.breaches import Breaches
 from deployer.limits.limiters import Limiter
 from deployer.limits.usages import Usages
 from deployer.limits.verdicts import Verdicts
-from deployer.meters import Meters
 from deployer.processes import ProcessTable
 from deployer.programs import Programs
 from deployer.readings import Readings
@@ -46,7 +46,7 @@ class Parts:
         compilations: Bytecode of environments, made in the background.
         breaches: Which agents are over a limit that does not end them.
         verdicts: Why this server ended a run.
-        meters: What is measured while it happens.
+        instruments: What is measured while it happens.
     """
 
     settings: Settings
@@ -66,4 +66,4 @@ class Parts:
     compilations: Compilations = field(default_factory=Compilations)
     breaches: Breaches = field(default_factory=Breaches)
     verdicts: Verdicts = field(default_factory=Verdicts)
-    meters: Meters = field(default_factory=Meters)
+    instruments: Instruments = field(default_factory=Instruments)

@@ -32,6 +32,7 @@ class ProcessTable:
         self._reading = threading.Lock()
         self._pushed_meanwhile: dict[str, Process] | None = None
         self._generation = 0
+        self._read_at: float | None = None
         self._observers: list[Observer] = []
 
     def observe(self, observer: Observer) -> None:
@@ -45,6 +46,11 @@ class ProcessTable:
     def generation(self) -> int:
         """Count of changes so far."""
         return self._generation
+
+    @property
+    def read_at(self) -> float | None:
+        """When all states were last read, in monotonic seconds; None before."""
+        return self._read_at
 
     def get(self, program: str) -> Process | None:
         """Tell what is known of a program; None when supervisord does not know it.
@@ -79,6 +85,7 @@ class ProcessTable:
                 self._pushed_meanwhile = {}
             try:
                 read = dict(self._read())
+                self._read_at = time.monotonic()
             finally:
                 with self._changed:
                     pushed, self._pushed_meanwhile = self._pushed_meanwhile, None

@@ -39,6 +39,7 @@ from deployer.leftovers import end_leftovers
 from deployer.limits.limiters import Limiter
 from deployer.limits.usages import Usages
 from deployer.listeners import bind_socket
+from deployer.metrics import Metrics
 from deployer.monitor import Monitor
 from deployer.parts import Parts
 from deployer.plans import Plans
@@ -137,14 +138,16 @@ class Server:
         self._reconciler = Reconciler(parts, runs, agents)
         self._recovery = Recovery(parts, runs, deployments, agents)
         self._recovered = threading.Event()
+        waiting = Waiting(min(settings.limits.waiting_requests, THREADS // 2))
         self._services = Services(
             parts=parts,
             agents=agents,
             worker=self._worker,
             plans=Plans(parts, environments, runs, scans),
-            waiting=Waiting(min(settings.limits.waiting_requests, THREADS // 2)),
+            waiting=waiting,
             callers=_callers(parts),
             refusals=Refusals(parts.store.audit.add),
+            metrics=Metrics(parts, agents, held=lambda: waiting.held, held_limit=waiting.limit),
             started_at=now(),
             checks=self._checks,
         )
@@ -159,7 +162,7 @@ class Server:
         if api_socket is not None:
             place = {"sockets": [bind_socket(api_socket, self._settings.socket_mode)]}
         listener = create_server(
-            proxies.wrap(accesses.wrap(app, self._parts.meters)),
+            proxies.wrap(accesses.wrap(app, self._parts.instruments)),
             **place,
             threads=THREADS,
             ident="atoll-deployer",
@@ -172,7 +175,7 @@ class Server:
         services = self._services
         bouncer = Bouncer(services.callers, proxies, services.refusals)
         upload_bytes = self._settings.limits.upload_bytes
-        refuse_with_problems(listener, upload_bytes, bouncer, self._parts.meters)
+        refuse_with_problems(listener, upload_bytes, bouncer, self._parts.instruments)
         threading.Thread(target=self._recover, name="recovery", daemon=True).start()
         if self._settings.supervisor.url is None:
             threading.Thread(target=self._watch_parent, name="parent", daemon=True).start()

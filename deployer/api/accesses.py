@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from deployer import log_fields
 from deployer.api.proxies import Environ, Wsgi
-from deployer.meters import Meters
+from deployer.instruments import Instruments
 
 ROUTE: Final = "atoll.route"
 """Where the address of the resource that answers stands in a WSGI environment."""
@@ -38,11 +38,11 @@ def address_of(template: str) -> str:
     return _CONVERTER.sub("}", template)
 
 
-def wrap(app: Wsgi, meters: Meters) -> Wsgi:
+def wrap(app: Wsgi, instruments: Instruments) -> Wsgi:
     """Have every request to an application written down."""
 
     def wrapped(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        access = _Access(environ, meters)
+        access = _Access(environ, instruments)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             access.answer(int(status[:3]))
@@ -61,17 +61,19 @@ def wrap(app: Wsgi, meters: Meters) -> Wsgi:
     return wrapped
 
 
-def write_refusal(environ: Environ, meters: Meters, status: int, *, request_id: str) -> None:
+def write_refusal(
+    environ: Environ, instruments: Instruments, status: int, *, request_id: str
+) -> None:
     """Write down a request that no application got to see.
 
     Args:
         environ: What is known of it, which may be next to nothing.
-        meters: Where it counts.
+        instruments: Where it counts.
         status: How it was answered.
         request_id: As in the answer.
     """
     with log_fields.within(request_id=request_id):
-        access = _Access(environ, meters)
+        access = _Access(environ, instruments)
         access.answer(status)
         access.end()
 
@@ -79,15 +81,15 @@ def write_refusal(environ: Environ, meters: Meters, status: int, *, request_id: 
 class _Access:
     """One request, from when it is taken up until its last byte is given."""
 
-    def __init__(self, environ: Environ, meters: Meters) -> None:
+    def __init__(self, environ: Environ, instruments: Instruments) -> None:
         self._environ = environ
-        self._meters = meters
+        self._instruments = instruments
         self._began = time.monotonic()
         self._status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
         self._until_answer: float | None = None
         self._block = ExitStack()
         self._block.enter_context(log_fields.within())
-        self._block.enter_context(meters.requests_in_flight.track_inprogress())
+        self._block.enter_context(instruments.requests_in_flight.track_inprogress())
 
     def answer(self, status: int) -> None:
         self._status = status
@@ -100,7 +102,7 @@ class _Access:
             method = given if given in _METHODS else "OTHER"
             seconds = time.monotonic() - self._began
             until_answer = seconds if self._until_answer is None else self._until_answer
-            self._meters.count_request(method, route, self._status, until_answer)
+            self._instruments.count_request(method, route, self._status, until_answer)
             fields = {
                 "method": method,
                 "route": route,

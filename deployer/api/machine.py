@@ -7,9 +7,8 @@ from http import HTTPStatus
 from typing import Final
 
 import falcon
-import prometheus_client
 
-from deployer import __version__, ports
+from deployer import __version__, metrics, ports
 from deployer.api import documents, inputs
 from deployer.api.answers import write
 from deployer.api.operations import PAGE, operation
@@ -173,8 +172,17 @@ class Events:
 class Metrics:
     """Figures for Prometheus, at ``/metrics``."""
 
-    @operation("Read the metrics", {HTTPStatus.OK: "text/plain"}, scope=Scope.READ)
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    def __init__(self, services: Services) -> None:
+        """Tell of services."""
+        self._metrics = services.metrics
+
+    @operation(
+        "Read the metrics",
+        {HTTPStatus.OK: "text/plain"},
+        is_filtered=True,
+        scope=Scope.READ,
+    )
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Write them in Prometheus' text format."""
-        resp.content_type = prometheus_client.CONTENT_TYPE_LATEST
-        resp.data = prometheus_client.generate_latest()
+        resp.content_type = metrics.CONTENT_TYPE
+        resp.data = self._metrics.text(caller_of(req).agents)

@@ -60,7 +60,7 @@ def route_table(services: Services) -> tuple[Route, ...]:
     return (
         Route("/livez", machine.Livez(), "server"),
         Route("/readyz", machine.Readyz(services), "server"),
-        Route("/metrics", machine.Metrics(), "server"),
+        Route("/metrics", machine.Metrics(services), "server"),
         Route("/v1/server", machine.Server(services), "server"),
         Route("/v1/ports", machine.Ports(services), "server"),
         Route("/v1/events", machine.Events(services), "server"),

@@ -16,6 +16,7 @@ from deployer.api.callers import Callers
 from deployer.api.documents import Check
 from deployer.api.refusals import Refusals
 from deployer.errors import TooBusyError
+from deployer.metrics import Metrics
 from deployer.parts import Parts
 from deployer.plans import Plans
 from deployer.worker import Worker
@@ -25,11 +26,22 @@ LOOK_UP_SECONDS: Final = 1.0
 
 
 class Waiting:
-    """Lets only so many requests be held at once, so that the others always find a thread."""
+    """Lets only so many requests be held at once, so that the others always find a thread.
+
+    Attributes:
+        limit: How many.
+    """
 
     def __init__(self, limit: int) -> None:
         """Let limit requests be held."""
-        self._places = threading.BoundedSemaphore(limit)
+        self.limit = limit
+        self._held = 0
+        self._guard = threading.Lock()
+
+    @property
+    def held(self) -> int:
+        """How many are held now."""
+        return self._held
 
     @contextmanager
     def place(self) -> Iterator[bool]:
@@ -38,12 +50,15 @@ class Waiting:
         Yields:
             False when there is none: answer at once with what is known.
         """
-        taken = self._places.acquire(blocking=False)
+        with self._guard:
+            taken = self._held < self.limit
+            self._held += taken
         try:
             yield taken
         finally:
             if taken:
-                self._places.release()
+                with self._guard:
+                    self._held -= 1
 
     def hold(self, future: Future[Any], seconds: float, is_gone: Callable[[], bool]) -> bool:
         """Wait until an act is over; without a place, not at all.
@@ -92,6 +107,7 @@ class Services:
         waiting: Places for held requests.
         callers: Tells who sends a request.
         refusals: Counts those who are not let in.
+        metrics: What there is to be scraped.
         started_at: When this process began.
         checks: Looks at everything that must be so for the server to take work.
     """
@@ -103,5 +119,6 @@ class Services:
     waiting: Waiting
     callers: Callers
     refusals: Refusals
+    metrics: Metrics
     started_at: datetime
     checks: Callable[[], list[Check]]

@@ -37,8 +37,8 @@ from deployer.errors import (
     ScopeMissingError,
     TooManyAttemptsError,
 )
+from deployer.instruments import Instruments
 from deployer.keys import Scope
-from deployer.meters import Meters
 
 _LARGE_BYTES: Final = 64 * 1024
 _LINGER_SECONDS: Final = 5.0
@@ -149,12 +149,12 @@ class RefusalTask(ErrorTask):
     Attributes:
         upload_bytes: The largest package that is taken.
         bouncer: Knows why, where waitress does not.
-        meters: Where it counts.
+        instruments: Where it counts.
     """
 
     upload_bytes: int
     bouncer: Bouncer
-    meters: Meters
+    instruments: Instruments
 
     def execute(self) -> None:
         """Write the answer and close the connection: its rest cannot be understood."""
@@ -180,7 +180,7 @@ class RefusalTask(ErrorTask):
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
-        accesses.write_refusal(environ, self.meters, status, request_id=request_id)
+        accesses.write_refusal(environ, self.instruments, status, request_id=request_id)
 
     def _error(self, status: int, words: str) -> DeployerError:
         if status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -246,7 +246,7 @@ class Channel(HTTPChannel):
 
 
 def refuse_with_problems(
-    listener: Any, upload_bytes: int, bouncer: Bouncer, meters: Meters
+    listener: Any, upload_bytes: int, bouncer: Bouncer, instruments: Instruments
 ) -> None:
     """Have a listener of waitress's refuse with problem documents, and large bodies early.
 
@@ -255,9 +255,9 @@ def refuse_with_problems(
             addresses, what knows them all.
         upload_bytes: The largest package that is taken, for the words.
         bouncer: Judges requests with large bodies.
-        meters: Where refusals count.
+        instruments: Where refusals count.
     """
-    known = {"upload_bytes": upload_bytes, "bouncer": bouncer, "meters": meters}
+    known = {"upload_bytes": upload_bytes, "bouncer": bouncer, "instruments": instruments}
     task = type("RefusalTask", (RefusalTask,), known)
     channel = type("Channel", (Channel,), {"error_task_class": task, "bouncer": bouncer})
     for each in (listener, *getattr(listener, "map", {}).values()):

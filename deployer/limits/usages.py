@@ -34,6 +34,7 @@ class Usage:
     Attributes:
         pid: The run's main process.
         cpus: CPU seconds a second since the look before; None at the first look.
+        cpu_seconds: CPU seconds so far; never fewer than before.
         memory_bytes: Resident; what processes share is counted for each of them.
         processes: How many there are.
         pids: How many there are with their threads, as limits count them.
@@ -44,6 +45,7 @@ class Usage:
 
     pid: int
     cpus: float | None
+    cpu_seconds: float
     memory_bytes: int
     processes: int
     pids: int
@@ -205,14 +207,18 @@ class Usages:
         return next(named, _PROGRAM)[len(_PROGRAM) :].decode(errors="replace")
 
     def _usage(self, program: str, each: _Sum, moment: float, measured_at: datetime) -> Usage:
-        before = self._ticks.get(program)
-        cpus = None
-        if before is not None and before[0] == each.pid and moment > before[2]:
+        before, former = self._ticks.get(program), self._usages.get(program)
+        cpus, cpu_seconds = None, each.ticks / _TICKS
+        if before is not None and former is not None and before[0] == former.pid == each.pid:
             # what an orphan used is nobody's when it ends, so the sum may fall
-            cpus = max(0, each.ticks - before[1]) / _TICKS / (moment - before[2])
+            used = max(0, each.ticks - before[1]) / _TICKS
+            cpu_seconds = former.cpu_seconds + used
+            if moment > before[2]:
+                cpus = used / (moment - before[2])
         return Usage(
             pid=each.pid,
             cpus=cpus,
+            cpu_seconds=cpu_seconds,
             memory_bytes=each.memory_bytes,
             processes=len(each.members),
             pids=each.threads,

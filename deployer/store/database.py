@@ -82,6 +82,7 @@ _MIGRATIONS: Final = (
         failure TEXT
     ) STRICT;
     CREATE INDEX deployments_by_agent ON deployments (agent, id);
+    CREATE INDEX deployments_by_status ON deployments (status);
     CREATE UNIQUE INDEX one_running_deployment ON deployments (agent) WHERE status = 'running';
 
     CREATE TABLE steps (

@@ -152,6 +152,13 @@ class DeploymentRows:
         ).fetchall()
         return tuple(self._deployment(row) for row in rows)
 
+    def count_by_status(self) -> dict[DeploymentStatus, int]:
+        """Count all deployments there have been; a status that none has is left out."""
+        rows = self._database.connection.execute(
+            "SELECT status, count(*) FROM deployments GROUP BY status"
+        )
+        return {DeploymentStatus(status): count for status, count in rows}
+
     def unfinished(self) -> tuple[Deployment, ...]:
         """Read what waits or runs, the oldest first."""
         rows = self._database.connection.execute(

@@ -132,8 +132,8 @@ def test_a_server_whose_supervisord_does_not_answer_is_alive_but_not_ready(
 
 def test_the_metrics_are_prometheus_text(api: Api) -> None:
     answer = api.get("/metrics")
-    assert answer.headers["Content-Type"].startswith("text/plain; version=")
-    assert re.search(r"^# TYPE \w+ gauge$", answer.text, re.MULTILINE)
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert re.search(r"^# TYPE atoll_deployer_agent_up gauge$", answer.text, re.MULTILINE)
 
 
 # Contract and pages -------------------------------------------------------------------------------

@@ -362,6 +362,28 @@ def test_a_run_whose_main_process_is_gone_uses_nothing() -> None:
     assert Table(stat(12, 1, group=10)).measure() == {}
 
 
+def test_cpu_time_never_falls_though_an_orphan_takes_its_own_along() -> None:
+    table = Table(stat(10, 5, ticks=300), stat(12, 1, group=10, ticks=500))
+    table.measure()
+    table.lines = [stat(10, 5, ticks=400)]
+    table.measure()
+    table.lines = [stat(10, 5, ticks=700)]
+    table.measure()
+
+    usage = table.usages.of("a--1")
+    assert usage is not None
+    assert usage.cpu_seconds * os.sysconf("SC_CLK_TCK") == pytest.approx(800 + 300)
+
+
+def test_cpu_time_of_another_run_begins_anew() -> None:
+    table = Table(stat(10, 5, ticks=300))
+    table.measure()
+    table.lines = [stat(11, 5, ticks=20)]
+
+    usage = table.usages.measure({"a--1": 11})["a--1"]
+    assert usage.cpu_seconds * os.sysconf("SC_CLK_TCK") == pytest.approx(20)
+
+
 def test_memory_and_cpu_time_are_those_of_all_members() -> None:
     table = Table(stat(10, 5, ticks=100, pages=3), stat(11, 10, ticks=50, pages=4))
     table.usages.measure(MAINS)

@@ -152,6 +152,11 @@ def test_lines_carry_the_fields_of_all_blocks_around_them() -> None:
     assert "caller" not in document(record("x"))
 
 
+def test_what_is_noted_outside_of_every_block_is_forgotten_at_once() -> None:
+    log_fields.note(caller="key:1")
+    assert log_fields.current() == {}
+
+
 def test_threads_do_not_meet_each_others_fields() -> None:
     with ThreadPoolExecutor(1) as pool, log_fields.within(request_id="r1"):
         assert pool.submit(log_fields.current).result() == {}

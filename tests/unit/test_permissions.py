@@ -137,9 +137,9 @@ def test_a_key_for_some_agents_is_refused_what_concerns_all_and_does_not_choose(
     world: World,
 ) -> None:
     text = world.key(Scope.READ, ("web-*",))
-    for path in ("/metrics", "/supervisor/", "/supervisor/tail.html"):
+    for path in ("/supervisor/", "/supervisor/tail.html"):
         assert code(world.ask("GET", path, text)) == "agent-forbidden", path
-    for path in ("/v1/agents", "/v1/events", "/v1/ports", "/v1/deployments", "/agents"):
+    for path in ("/v1/agents", "/v1/events", "/v1/ports", "/v1/deployments", "/agents", "/metrics"):
         assert not is_refused(world.ask("GET", path, text)), path
 
 

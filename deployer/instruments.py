@@ -19,7 +19,7 @@ _STEP_SECONDS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # of theirs
 
 
-class Meters:
+class Instruments:
     """The figures of one server, in a registry of its own.
 
     Attributes:
