@@ -83,9 +83,7 @@ class Deployments:
                 return
             # Only tidying failed; the row that made it current is the point of no return.
             _log.warning("cannot tidy up after deployment %s: %s", deployment.id, error)
-        self._store.deployments.end(deployment, DeploymentStatus.SUCCEEDED)
-        self._tell(deployment, "deployment.succeeded", "succeeded")
-        self._store.keep_copy(self._state.database_copy)
+        self._end(deployment, DeploymentStatus.SUCCEEDED)
 
     def abandon(self, deployment: Deployment) -> None:
         """Undo a deployment that was running when the server ended."""
@@ -101,7 +99,7 @@ class Deployments:
             agent = self._store.agents.get(deployment.agent)
             self._announce(self._store.releases.get(agent.name, deployment.release or 0))
             self._retire(agent.name)
-            self._store.deployments.end(deployment, DeploymentStatus.SUCCEEDED)
+            self._end(deployment, DeploymentStatus.SUCCEEDED)
             return
         self._end_badly(deployment, error)
 
@@ -319,8 +317,17 @@ class Deployments:
             status = DeploymentStatus.CANCELED
         if isinstance(error, DeploymentAbandonedError):
             status = DeploymentStatus.ABANDONED
-        self._store.deployments.end(deployment, status, failure_of(error))
-        self._tell(deployment, f"deployment.{status}", f"{status}: {error.detail}")
+        self._end(deployment, status, error)
+
+    def _end(
+        self, deployment: Deployment, status: DeploymentStatus, error: DeployerError | None = None
+    ) -> None:
+        """Write down how it ended, in its row and in the timeline at once: whoever waits looks."""
+        why = "" if error is None else f": {error.detail}"
+        with self._store.transaction():
+            failure = None if error is None else failure_of(error)
+            self._store.deployments.end(deployment, status, failure)
+            self._tell(deployment, f"deployment.{status}", f"{status}{why}")
 
     def _undo(self, deployment: Deployment) -> bool:
         """Remove what a deployment made, and bring what was serving back.

@@ -42,6 +42,7 @@ class Worker:
     def __init__(self, parts: Parts, deployments: Deployments, agents: Agents) -> None:
         """Begin with nothing to do."""
         self._store = parts.store
+        self._copy = parts.state.database_copy
         self._locks = parts.locks
         self._trust = parts.trust
         self._deployments = deployments
@@ -222,6 +223,8 @@ class Worker:
                 deployment.agent, f"deployment {deployment.id}", timeout_seconds=_LOCK_SECONDS
             ):
                 self._deployments.run(deployment, canceled=lambda: deployment.id in self._canceled)
+            # Not under the lock: what happens to the agent from here on is nobody's doing.
+            self._store.keep_copy(self._copy)
         except AgentBusyError as error:
             self._store.deployments.end(deployment, DeploymentStatus.FAILED, failure_of(error))
         except sqlite3.Error:
