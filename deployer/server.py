@@ -154,7 +154,8 @@ class Server:
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C."""
-        signal.signal(signal.SIGTERM, _end)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
         app: Wsgi = create_app(self._services, self._url, self._credentials)
         api_socket = self._settings.api_socket
         proxies = Proxies(self._settings.trusted_proxies, is_unix=api_socket is not None)
@@ -180,7 +181,7 @@ class Server:
         if self._settings.supervisor.url is None:
             threading.Thread(target=self._watch_parent, name="parent", daemon=True).start()
         _log.info("serving on %s", url_of(self._settings))
-        with contextlib.suppress(SystemExit, KeyboardInterrupt):
+        with contextlib.suppress(SystemExit):
             listener.run()
         self._reconciler.close()
         for watcher in self._watchers:
@@ -193,6 +194,10 @@ class Server:
         # they were at is journaled, and the next process goes on from there.
         logging.shutdown()
         os._exit(0)
+
+    def _end(self, _number: int, _frame: FrameType | None) -> NoReturn:
+        self._services.waiting.close()  # or waitress waits 5 s for those who hold a request
+        raise SystemExit(0)
 
     def _recover(self) -> None:
         """Set right what the last process left, and only then say that work is taken."""
@@ -323,10 +328,6 @@ def _installer_settings(settings: Settings) -> InstallerSettings:
         python_search=settings.python.search,
         python_downloads=settings.python.downloads,
     )
-
-
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
 
 
 if __name__ == "__main__":

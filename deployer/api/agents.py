@@ -226,10 +226,10 @@ class AgentWait:
             )
         timeout = inputs.timeout_seconds(req, _WAIT_SECONDS)
         deadline = time.monotonic() + timeout
-        is_gone = inputs.is_gone(req)
-        with self._services.waiting.required_place():
+        waiting, is_gone = self._services.waiting, inputs.is_gone(req)
+        with waiting.required_place():
             while (view := self._services.agents.view(agent)).status != word:
-                if time.monotonic() >= deadline or is_gone():
+                if time.monotonic() >= deadline or is_gone() or waiting.is_closed:
                     raise WaitTimeoutError(
                         f"cannot say that {agent} is {word}: after {timeout:g} s it is"
                         f" {view.status}",

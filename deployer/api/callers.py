@@ -89,6 +89,19 @@ class Callers:
             raise _refusal("no key was shown")
         return caller
 
+    def recheck(self, req: falcon.Request, *, takes_sessions: bool) -> None:
+        """Make sure that who sent a request a while ago would still be let in, as the same.
+
+        Args:
+            req: As `identify` saw it.
+            takes_sessions: As it was told.
+
+        Raises:
+            AuthenticationRequiredError: Their key was revoked or has expired meanwhile.
+        """
+        if self.identify(req, takes_sessions=takes_sessions) != req.context.caller:
+            raise _refusal("what was shown stands for something else by now")
+
     def holder_of(self, texts: Iterable[str], address: str) -> Caller:
         """Tell who holds a key with one of these texts.
 

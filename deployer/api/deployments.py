@@ -190,7 +190,7 @@ class OneDeployment:
         seen = inputs.cursor(req, "after")
         self._services.parts.store.deployments.get(deployment_id, caller_of(req).agents)
         deployment = wait_for(req, self._services, deployment_id, wait, seen)
-        write(resp, _document(req, self._services, deployment))
+        write(resp, deployment_document(req, self._services, deployment))
 
 
 class DeploymentCancel:
@@ -215,7 +215,7 @@ class DeploymentCancel:
         deployment = self._services.worker.cancel(deployment_id)
         resp.status = HTTPStatus.OK if deployment.status.is_over else HTTPStatus.ACCEPTED
         resp.location = f"/v1/deployments/{deployment_id}"
-        write(resp, _document(req, self._services, deployment))
+        write(resp, deployment_document(req, self._services, deployment))
 
 
 def wait_for(
@@ -237,7 +237,8 @@ def wait_for(
             generation = store.generation
             deployment = store.deployments.get(deployment_id)
             left = deadline - time.monotonic()
-            if deployment.status.is_over or left <= 0 or not may_wait or is_gone():
+            is_in_vain = is_gone() or services.waiting.is_closed
+            if deployment.status.is_over or left <= 0 or not may_wait or is_in_vain:
                 return deployment
             if seen is not None and _progress(deployment) > seen:
                 return deployment
@@ -255,7 +256,7 @@ def follow(
     req.context.target = deployment.id
     deployment = wait_for(req, services, deployment.id, seconds)
     resp.location = f"/v1/deployments/{deployment.id}"
-    document = _document(req, services, deployment)
+    document = deployment_document(req, services, deployment)
     error = error_of(deployment)
     if error is not None:
         shown = document.model_dump(mode="json")
@@ -285,9 +286,10 @@ def _progress(deployment: model.Deployment) -> int:
     return sum(1 if step.ended_at is None else 2 for step in deployment.steps)
 
 
-def _document(
+def deployment_document(
     req: falcon.Request, services: Services, deployment: model.Deployment
 ) -> documents.Deployment:
+    """Write a deployment for whoever asks."""
     view: AgentView | None = None
     # Its first deployment may have failed, or it was removed since.
     with contextlib.suppress(AgentUnknownError):

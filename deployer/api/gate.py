@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from functools import partial
 from typing import Any, Final
 
 import falcon
@@ -58,6 +59,7 @@ class Gate:
                 raise falcon.HTTPSeeOther("/login") from None
             raise
         req.context.caller = caller
+        req.context.recheck = partial(self._callers.recheck, req, takes_sessions=is_page)
         log_fields.note(caller=caller.who)
         self._callers.note_use(req.context.caller)
 

@@ -9,9 +9,9 @@ from typing import Final
 import falcon
 
 from deployer import __version__, metrics, ports
-from deployer.api import documents, inputs
+from deployer.api import documents
 from deployer.api.answers import write
-from deployer.api.operations import PAGE, operation
+from deployer.api.operations import operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import Services
 from deployer.keys import Scope
@@ -134,39 +134,6 @@ class Ports:
                 foreign=foreign,
             ),
         )
-
-
-class Events:
-    """The timeline, at ``/v1/events``."""
-
-    def __init__(self, services: Services) -> None:
-        """Read through services."""
-        self._store = services.parts.store
-
-    @operation(
-        "Read the timeline, the oldest first",
-        {HTTPStatus.OK: documents.EventList},
-        scope=Scope.READ,
-        problems=(HTTPStatus.BAD_REQUEST,),
-        query={
-            "limit": PAGE["limit"],
-            "after": "The id of the last event that is known",
-            "agent": "Only what concerns this agent",
-        },
-        is_filtered=True,
-    )
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """List what happened after the cursor; ``next`` is where to go on, also later."""
-        after = inputs.cursor(req, "after") or 0
-        events = self._store.events.after(
-            after,
-            limit=inputs.page_limit(req),
-            agent=req.get_param("agent") or None,
-            patterns=caller_of(req).agents,
-        )
-        items = [documents.event(each) for each in events]
-        last = str(events[-1].id) if events else str(after)
-        write(resp, documents.EventList(events=items, count=len(items), next=last))
 
 
 class Metrics:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from deployer import __version__
+from deployer.api import streams
 from deployer.api.documents import Problem
 from deployer.api.operations import Content, Operation, operation
 from deployer.api.packages import FORM
@@ -58,6 +59,10 @@ _PATH_SCHEMAS: Final = {
     "secret": {"type": "string", "pattern": f"^{SECRET_NAME.pattern}$"},
 }
 _TEXT: Final = {"type": "string"}
+_STREAM: Final = (
+    "Server-sent events (HTML standard, 9.2). `problem` carries a problem document and ends the"
+    " stream; one that ends without `end` is to be taken up again, after its last id."
+)
 
 
 def openapi_document(routes: Iterable[Route]) -> Document:
@@ -155,6 +160,10 @@ def _parameters(route: Route, described: Operation) -> Iterator[Document]:
     if "wait" in described.query:
         text = "`wait=N`, in place of the query's"
         yield {"name": "Prefer", "in": "header", "description": text, "schema": _TEXT}
+    if any(streams.MEDIA_TYPE in _kinds(content) for content in described.answers.values()):
+        text = "The `id` of the last event that arrived: a stream goes on after it"
+        name = streams.LAST_EVENT_ID
+        yield {"name": name, "in": "header", "description": text, "schema": _TEXT}
     if FORM in _kinds(described.body):
         text = "The .minisig file in base64, where the body is the ZIP itself"
         yield {"name": SIGNATURE_HEADER, "in": "header", "description": text, "schema": _TEXT}
@@ -185,6 +194,8 @@ def _content(content: Content) -> Document:
 
 def _raw(media_type: str) -> Document:
     """Describe bytes: those of a form have parts, of the others nothing more is to be said."""
+    if media_type == streams.MEDIA_TYPE:
+        return {"schema": {"type": "string", "description": _STREAM}}
     return {"schema": _FORM} if media_type.startswith("multipart/") else {}
 
 

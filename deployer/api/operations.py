@@ -17,6 +17,7 @@ Content = type[BaseModel] | str | tuple[type[BaseModel] | str, ...] | None
 """A body: JSON of a model, a media type of raw bytes, any one of several, or none."""
 
 WAIT: Final = {"wait": "Seconds to hold the request until it is done, at most 120"}
+FOLLOW: Final = {"follow": "1: a stream of server-sent events, as `Accept` may ask for too"}
 PAGE: Final = {"limit": "How many at most, up to 1000", "cursor": "`next` of the page before"}
 
 

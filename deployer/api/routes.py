@@ -18,11 +18,13 @@ from deployer.api.agents import (
 )
 from deployer.api.atoll import Wire
 from deployer.api.deployments import DeploymentCancel, Deployments, OneDeployment
+from deployer.api.followed_deployments import DeploymentEvents
 from deployer.api.keys import Keys, OneKey
 from deployer.api.plans import AgentPlan
 from deployer.api.releases import OneRelease, Releases, Rollback
 from deployer.api.services import Services
 from deployer.api.signatures import PackageSignature
+from deployer.api.timelines import Events
 from deployer.statuses import AgentView
 
 
@@ -63,7 +65,7 @@ def route_table(services: Services) -> tuple[Route, ...]:
         Route("/metrics", machine.Metrics(services), "server"),
         Route("/v1/server", machine.Server(services), "server"),
         Route("/v1/ports", machine.Ports(services), "server"),
-        Route("/v1/events", machine.Events(services), "server"),
+        Route("/v1/events", Events(services), "server"),
         Route("/v1/secrets", Secrets(services), "secrets"),
         Route("/v1/secrets/{secret}", OneSecret(services), "secrets"),
         Route("/v1/packages", packages.Packages(services, receiver), "packages"),
@@ -71,6 +73,7 @@ def route_table(services: Services) -> tuple[Route, ...]:
         Route("/v1/packages/{checksum}/signature", PackageSignature(services), "packages"),
         Route("/v1/deployments", Deployments(services, receiver), "deployments"),
         Route("/v1/deployments/{deployment_id}", OneDeployment(services), "deployments"),
+        Route("/v1/deployments/{deployment_id}/events", DeploymentEvents(services), "deployments"),
         Route("/v1/deployments/{deployment_id}/cancel", DeploymentCancel(services), "deployments"),
         Route("/v1/agents", Agents(services), "agents"),
         Route(one, OneAgent(services), "agents"),

@@ -24,6 +24,8 @@ from deployer.worker import Worker
 LOOK_UP_SECONDS: Final = 1.0
 """How often whoever holds a request looks whether its client is still there."""
 
+_HINT: Final = "ask without waiting, or try again in a second"
+
 
 class Waiting:
     """Lets only so many requests be held at once, so that the others always find a thread.
@@ -37,11 +39,21 @@ class Waiting:
         self.limit = limit
         self._held = 0
         self._guard = threading.Lock()
+        self._closed = threading.Event()
 
     @property
     def held(self) -> int:
         """How many are held now."""
         return self._held
+
+    def close(self) -> None:
+        """Let everybody go who waits: the server ends. Safe to call in a signal handler."""
+        self._closed.set()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server ends, so that nothing more is worth waiting for."""
+        return self._closed.is_set()
 
     @contextmanager
     def place(self) -> Iterator[bool]:
@@ -73,14 +85,20 @@ class Waiting:
         """
         deadline = time.monotonic() + seconds
         with self.place() as may_wait:
-            while may_wait and not is_gone() and (left := deadline - time.monotonic()) > 0:
+            while may_wait and not (is_gone() or self.is_closed):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
                 if wait([future], timeout=min(left, LOOK_UP_SECONDS)).done:
                     break
         return future.done()
 
     @contextmanager
-    def required_place(self) -> Iterator[None]:
+    def required_place(self, hint: str = _HINT) -> Iterator[None]:
         """Take a place for a request that makes no sense without being held.
+
+        Args:
+            hint: What to do where there is none.
 
         Raises:
             TooBusyError: There is none.
@@ -90,7 +108,7 @@ class Waiting:
                 raise TooBusyError(
                     "cannot hold another request: as many as there may be are held already",
                     cause="too many held requests",
-                    hint="ask without waiting, or try again in a second",
+                    hint=hint,
                 )
             yield
 

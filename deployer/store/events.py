@@ -50,6 +50,18 @@ class EventRows:
             connection.execute("DELETE FROM sqlite_sequence WHERE name = 'events'")
             connection.execute("INSERT INTO sqlite_sequence VALUES ('events', ?)", (number,))
 
+    def span(self) -> tuple[int, int]:
+        """Give the id of the oldest line that is kept, and the latest one that was given out.
+
+        Where no line is kept, the first is the one that comes next.
+        """
+        row = self._database.connection.execute(
+            "SELECT (SELECT min(id) FROM events),"
+            " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
+        ).fetchone()
+        last = int(row[1])
+        return last + 1 if row[0] is None else int(row[0]), last
+
     def trim(self, *, kept: int, before: datetime) -> int:
         """Delete what nobody will ask for any more; meant for now and then, not for each line.
 

@@ -182,6 +182,16 @@ def test_a_damaged_row_stands_for_an_agent_in_quarantine(store: Store, tmp_path:
     assert good.quarantine == ""
 
 
+def test_the_timeline_knows_its_span_also_when_all_of_it_went(store: Store) -> None:
+    assert store.events.span() == (1, 0)
+    for number in range(3):
+        store.events.add("x", "greeter", str(number))
+    store.events.trim(kept=2, before=datetime(2000, 1, 1, tzinfo=UTC))
+    assert store.events.span() == (2, 3)
+    store.events.trim(kept=2, before=datetime(3000, 1, 1, tzinfo=UTC))
+    assert store.events.span() == (4, 3)
+
+
 def test_events_are_read_on_from_a_cursor(store: Store) -> None:
     for number in range(5):
         store.events.add("test", "greeter" if number % 2 else "", f"event {number}")

@@ -14,7 +14,14 @@ from deployer.api.documents.agents import (
     agent,
     connection,
 )
-from deployer.api.documents.deployments import Deployment, DeploymentList, Failure, Step, deployment
+from deployer.api.documents.deployments import (
+    Deployment,
+    DeploymentList,
+    Failure,
+    Step,
+    deployment,
+    step,
+)
 from deployer.api.documents.keys import (
     AuditEntry,
     AuditList,
@@ -115,4 +122,5 @@ __all__ = [
     "plan",
     "release",
     "secret",
+    "step",
 ]

@@ -96,17 +96,7 @@ def deployment(
         started_at=noun.started_at,
         ended_at=noun.ended_at,
         duration_seconds=_seconds(noun.started_at, noun.ended_at),
-        steps=[
-            Step(
-                name=each.name,
-                outcome=each.outcome,
-                started_at=each.started_at,
-                ended_at=each.ended_at,
-                duration_seconds=_seconds(each.started_at, each.ended_at),
-                message=each.message,
-            )
-            for each in noun.steps
-        ],
+        steps=[step(each) for each in noun.steps],
         scans=[scan(each) for each in noun.scans],
         failure=None
         if noun.failure is None
@@ -119,6 +109,18 @@ def deployment(
         ),
         connection=connection(view, host) if is_live and view is not None else None,
         agent_url=f"/v1/agents/{noun.agent}",
+    )
+
+
+def step(noun: model.Step) -> Step:
+    """Write a step."""
+    return Step(
+        name=noun.name,
+        outcome=noun.outcome,
+        started_at=noun.started_at,
+        ended_at=noun.ended_at,
+        duration_seconds=_seconds(noun.started_at, noun.ended_at),
+        message=noun.message,
     )
 
 

@@ -1,0 +1,86 @@
+"""Deployments as they go on, step by step, at ``/v1/deployments/{id}/events``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import datetime
+from http import HTTPStatus
+from typing import Final
+
+import falcon
+
+from deployer import model
+from deployer.api import documents, streams
+from deployer.api.deployments import deployment_document
+from deployer.api.operations import WAIT, operation
+from deployer.api.permissions import caller_of
+from deployer.api.services import LOOK_UP_SECONDS, Services
+from deployer.keys import Scope
+from deployer.model import Outcome
+
+_ID: Final = re.compile(r"(?P<told>[0-9]{1,9})(?P<end>\.end)?")
+
+
+class DeploymentEvents:
+    """The course of a deployment, as it is and as it goes on."""
+
+    def __init__(self, services: Services) -> None:
+        """Read deployments through services."""
+        self._services = services
+        self._store = services.parts.store
+
+    @operation(
+        "Follow a deployment",
+        {HTTPStatus.OK: streams.MEDIA_TYPE, HTTPStatus.NO_CONTENT: None},
+        scope=Scope.READ,
+        problems=(HTTPStatus.NOT_FOUND,),
+        query=WAIT,
+        is_filtered=True,
+    )
+    def on_get(self, req: falcon.Request, resp: falcon.Response, deployment_id: str) -> None:
+        """Send each step as it begins and ends, and at the end the whole deployment.
+
+        204 tells a browser that there is no more to come.
+        """
+        self._store.deployments.get(deployment_id, caller_of(req).agents)
+        found = streams.last_event_id(req, _ID)
+        if found is not None and found["end"]:
+            resp.status = HTTPStatus.NO_CONTENT
+            return
+        told = 0 if found is None else int(found["told"])
+        source = self._events(req, deployment_id, told)
+        instead = f"/v1/deployments/{deployment_id}?wait=60&after=N"
+        streams.send(req, resp, self._services.waiting, source, instead)
+
+    def _events(self, req: falcon.Request, deployment_id: str, told: int) -> streams.Source:
+        """Give what happens in a deployment beyond so many events that were told already."""
+        while True:
+            generation = self._store.generation
+            deployment = self._store.deployments.get(deployment_id)
+            happened = course(deployment)
+            for each in happened[told:]:
+                told += 1
+                document = documents.step(each).model_dump(mode="json")
+                yield streams.json_event("step", document, str(told))
+            if deployment.status.is_over:
+                whole = deployment_document(req, self._services, deployment)
+                document = whole.model_dump(mode="json")
+                yield streams.json_event("end", document, f"{told}.end")
+                return
+            self._store.wait_for_commit(generation, LOOK_UP_SECONDS)
+            yield None
+
+
+def course(deployment: model.Deployment) -> list[model.Step]:
+    """List what happened to a deployment's steps in its order: each as it began, and as it ended.
+
+    Only ever added to, so that its length is a cursor.
+    """
+    moments: list[tuple[datetime, int, bool, model.Step]] = []
+    for place, step in enumerate(deployment.steps):
+        begun = replace(step, ended_at=None, outcome=Outcome.RUNNING, message="")
+        moments.append((step.started_at, place, False, begun))
+        if step.ended_at is not None:
+            moments.append((step.ended_at, place, True, step))
+    return [step for *_, step in sorted(moments, key=lambda each: each[:3])]
