@@ -1,6 +1,8 @@
 # The list of habits. `make test` and `make demo` need nothing but Python 3.11+ with venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# tests wait more than they work
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: help demo test test-faults check audit fix bench lock clean
 
@@ -17,10 +19,10 @@ demo: .venv/.installed  ## Start a server, deploy the example agent, call it; Ct
 	@$(BIN)/python examples/demo.py $(DEMO_ARGS)
 
 test: .venv/.installed  ## Run the tests, with a real supervisord, uv and agents
-	$(BIN)/python -m pytest -m "not faults" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not faults" --numprocesses $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-faults: .venv/.installed  ## Run the long tests that kill and break things on purpose
-	$(BIN)/python -m pytest -m faults tests/faults $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m faults --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS) tests/faults
 
 check: .venv/.installed  ## Lint, format, types, direction of imports
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,13 @@ from tests.servers import RunningServer, running_server
 def installer_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that all servers of a test run share, so that each wheel is fetched once."""
     return tmp_path_factory.mktemp("installer-cache")
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory with a short name: the path of a Unix socket has 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="t") as name:
+        yield Path(name)
 
 
 @pytest.fixture(scope="session")

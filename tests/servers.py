@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,25 +22,11 @@ from deployer.limits.groups import remove_leftover_groups
 from deployer.state_dir import StateDir
 from deployer.supervisord import connect
 from deployer.supervisord_confs import SERVICE, read_credentials
+from tests.free_ports import free_ports, release_ports
 
 AGENT_PORTS = 20
 _START_SECONDS = 30
 _STOP_SECONDS = 40
-
-
-def free_ports(count: int) -> int:
-    """Find the first of so many free ports in a row, below the ephemeral range."""
-    for first in range(12000 + os.getpid() % 400 * 40, 32000 - count, count):
-        with contextlib.ExitStack() as sockets:
-            try:
-                for port in range(first, first + count):
-                    probe = sockets.enter_context(socket.socket())
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return first
-    raise AssertionError(f"no {count} free ports in a row")
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 20.0, what: str = "") -> Any:
@@ -157,6 +141,7 @@ class RunningServer:
         for process in leaked:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        release_ports(self.port)
         assert not leaked, f"left running: {leaked}"
 
     def api_pid(self) -> int:

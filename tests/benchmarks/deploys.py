@@ -16,8 +16,9 @@ import uv
 from deployer import health
 from deployer.model import HealthCheck
 from tests.benchmarks.figures import Figure, median
+from tests.free_ports import free_ports
 from tests.package_zips import PACKAGES, zip_package
-from tests.servers import RunningServer, free_ports, running_server
+from tests.servers import RunningServer, running_server
 
 TYPICAL = "requests\npydantic\naiohttp\njinja2\npyyaml\n"
 _QUESTION = HealthCheck(path="/health", timeout_seconds=5)

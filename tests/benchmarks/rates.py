@@ -14,8 +14,9 @@ import requests
 
 from tests.benchmarks import bare_app, loads, memory
 from tests.benchmarks.figures import Figure, median
+from tests.free_ports import free_ports
 from tests.package_zips import zip_package
-from tests.servers import RunningServer, free_ports, running_server, wait_until
+from tests.servers import RunningServer, running_server, wait_until
 
 _DEPLOYS_AT_ONCE = 4
 

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,28 +19,11 @@ import requests
 
 from deployer.client import Client, Step, deployment_of
 from deployer.errors import AgentUnknownError, DeployerError
+from tests.free_ports import free_ports
 from tests.package_zips import zip_package
 
 READY_SECONDS = 30.0
 COMMAND_SECONDS = 90.0
-
-
-def free_ports(count: int) -> int:
-    """Find the first of so many neighbouring ports that are free now."""
-    for first in range(20000 + os.getpid() % 5000, 60000, count):
-        if all(_is_free(port) for port in range(first, first + count)):
-            return first
-    raise AssertionError("no free ports")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as asking:
-        asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            asking.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def command(*arguments: object) -> list[str]:

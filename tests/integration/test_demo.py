@@ -16,26 +16,11 @@ import psutil
 import pytest
 import requests
 
+from deployer.ports import can_bind
+from tests.free_ports import free_ports
+
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 DEMO_SECONDS = 120.0
-
-
-def free_ports(count: int) -> int:
-    """Find the first of so many neighbouring ports that are free now."""
-    for first in range(20000 + os.getpid() % 5000, 60000, count):
-        if not any(_is_taken(port) for port in range(first, first + count)):
-            return first
-    raise AssertionError("no free ports")
-
-
-def _is_taken(port: int) -> bool:
-    with socket.socket() as asking:
-        asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            asking.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
 
 
 class Demo:
@@ -85,7 +70,7 @@ class Demo:
             for each in psutil.process_iter(["cmdline"])
             if any(str(self.folder) in part for part in each.info["cmdline"] or ())
         ]
-        return left + [f"port {p}" for p in range(self.port, self.port + 101) if _is_taken(p)]
+        return left + [f"port {p}" for p in range(self.port, self.port + 101) if not can_bind(p)]
 
 
 @pytest.fixture

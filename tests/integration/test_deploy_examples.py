@@ -18,8 +18,9 @@ import psutil
 import pytest
 import requests
 
+from tests.free_ports import free_ports
 from tests.package_zips import zip_package
-from tests.servers import RunningServer, free_ports, wait_until
+from tests.servers import RunningServer, wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UPSTREAM = "127.0.0.1:8080"

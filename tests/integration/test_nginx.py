@@ -18,9 +18,10 @@ import requests
 from deployer.http_sessions import http_url, open_session
 from tests.certificates import Authority, Certificate
 from tests.contracts import ZIP, problem
+from tests.free_ports import free_ports
 from tests.integration.test_deploy_examples import adapt, nginx_command, running
 from tests.package_zips import zip_package
-from tests.servers import RunningServer, free_ports, running_server, wait_until
+from tests.servers import RunningServer, running_server, wait_until
 
 RULES = [
     {"subject": "CN=ci,O=Example", "scope": "deploy", "agents": ["web-*"]},

@@ -20,8 +20,9 @@ import psutil
 import pytest
 import requests
 
+from tests.free_ports import free_ports
 from tests.package_zips import zip_package
-from tests.servers import RunningServer, free_ports, running_server, wait_gone, wait_until
+from tests.servers import RunningServer, running_server, wait_gone, wait_until
 
 MakeServer = Callable[..., RunningServer]
 NOBODY = 65534
@@ -253,8 +254,8 @@ def test_the_configuration_file_of_atoll_starts_it(tmp_path: Path) -> None:
         server.end()
 
 
-def test_a_path_with_spaces_and_percent_signs_will_do(tmp_path: Path) -> None:
-    with running_server(tmp_path / "50% of 'it'") as server:
+def test_a_path_with_spaces_and_percent_signs_will_do(short_path: Path) -> None:
+    with running_server(short_path / "50% of 'it'") as server:
         server.client.deploy(zip_package("stdlib_agent"))
         assert server.client.agent("stdlib_agent").status == "running"
         assert server.stop() == 0

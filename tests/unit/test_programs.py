@@ -245,9 +245,9 @@ def test_a_percent_sign_in_the_api_command_arrives_as_one(state: StateDir) -> No
     ],
 )
 def test_an_unusable_state_directory_is_refused_with_the_reason(
-    tmp_path: Path, folder: str, why: str
+    short_path: Path, folder: str, why: str
 ) -> None:
-    state = StateDir(tmp_path / folder)
+    state = StateDir(short_path / folder)
 
     with pytest.raises(ProgramConfigError, match=why):
         Programs(state).write_supervisord_conf(["/bin/true"])
