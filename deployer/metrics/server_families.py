@@ -72,7 +72,12 @@ class ServerFamilies:
             ),
             _gauge("disk_size_bytes", "How large that disk is", disk.f_blocks * disk.f_frsize),
             *_deployment_families(rows.deployments),
-            *_expiry_families(rows.expiries),
+            # without the key's name, which only admins may read
+            _gauge(
+                "next_key_expiry_timestamp_seconds",
+                "When the next API key expires, in Unix time; nothing when none does",
+                _next_expiry(rows.expiries),
+            ),
         )
 
     def _rows(self) -> _Rows:
@@ -111,15 +116,10 @@ def _deployment_families(counts: Mapping[DeploymentStatus, int]) -> tuple[Metric
     return over, unfinished
 
 
-def _expiry_families(expiries: tuple[datetime, ...]) -> tuple[Metric, ...]:
-    """Say when the next key ends, if one does: without a name, which only admins may read."""
+def _next_expiry(expiries: tuple[datetime, ...]) -> float | None:
     moment = now()
-    to_come = next((each for each in expiries if each > moment), None)
-    if to_come is None:
-        return ()
-    name, text = "next_key_expiry_timestamp_seconds", "When the next API key expires, in Unix time"
-    return (_gauge(name, text, to_come.timestamp()),)
+    return next((each.timestamp() for each in expiries if each > moment), None)
 
 
-def _gauge(name: str, text: str, value: float) -> Metric:
+def _gauge(name: str, text: str, value: float | None) -> Metric:
     return GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)

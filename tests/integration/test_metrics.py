@@ -1,12 +1,9 @@
-"""`/metrics` of a real server, and what is made of it: alert rules, a dashboard, a scrape."""
+"""`/metrics` of a real server, whose agents come and go."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
-import subprocess
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,10 +15,6 @@ from tests.servers import RunningServer, wait_until
 
 NAME, OTHER = "measured", "other-measured"
 PREFIX = "atoll_deployer_"
-
-needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="needs promtool, of Debian's package prometheus"
-)
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +45,6 @@ def value(api: Api, name: str, **labels: str) -> float | None:
     ]
     assert len(found) < 2, found
     return found[0] if found else None
-
-
-def promtool(*arguments: object, **options: Any) -> str:
-    command = ["promtool", *map(str, arguments)]
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=60, **options
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_a_running_agent_is_up_and_shows_what_it_uses(api: Api) -> None:
@@ -120,8 +104,3 @@ def test_a_key_for_some_agents_is_shown_those(api: Api) -> None:
     assert "atoll_deployer_build_info{" in text
     assert NAME not in text
     assert "http_requests" not in text
-
-
-@needs_promtool
-def test_promtool_finds_nothing_to_say_about_the_names(api: Api) -> None:
-    assert promtool("check", "metrics", input=api.get("/metrics").text) == ""
