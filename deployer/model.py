@@ -32,6 +32,29 @@ class State(StrEnum):
         return self in {State.STARTING, State.RUNNING, State.STOPPING}
 
 
+class Desired(StrEnum):
+    """What somebody last asked for, by deploying, starting, stopping or removing."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    REMOVED = "removed"  # for as long as that takes; a new server process goes on with it
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """A start or a stop that somebody asked supervisord for.
+
+    Attributes:
+        desired: What was asked for: RUNNING or STOPPED.
+        is_operators: Asked for by supervisord's own ways, such as supervisorctl; else by us.
+        at: When.
+    """
+
+    desired: Desired
+    is_operators: bool
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """What supervisord last said about one program.
@@ -48,6 +71,8 @@ class Process:
         next_try_at: When it will be started again; None when it will not by itself.
         message: supervisord's own sentence about a start that failed; may be empty.
         throttled_at: Since when its output is read slowly, for it floods its log; None: it is not.
+        last_act: Who last had it started or stopped; None: nobody under this supervisord, or it
+            does not tell.
     """
 
     program: str
@@ -61,6 +86,7 @@ class Process:
     next_try_at: datetime | None = None
     message: str = ""
     throttled_at: datetime | None = None
+    last_act: Act | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +180,6 @@ class Package:
     entries: int
 
 
-class Desired(StrEnum):
-    """What somebody last asked for, by deploying, starting, stopping or removing."""
-
-    RUNNING = "running"
-    STOPPED = "stopped"
-    REMOVED = "removed"  # for as long as that takes; a new server process goes on with it
-
-
 @dataclass(frozen=True, slots=True)
 class Agent:
     """A name under which releases run.
@@ -169,6 +187,7 @@ class Agent:
     Attributes:
         name: Unique on this server.
         desired: What somebody last asked for.
+        desired_at: When.
         current: The number of the release that is live; None before the first.
         previous: The number of the release to go back to; None when there is none.
         port: The port it had last and asks for again; None before the first lease.
@@ -179,6 +198,7 @@ class Agent:
 
     name: str
     desired: Desired
+    desired_at: datetime
     current: int | None
     previous: int | None
     port: int | None

@@ -13,9 +13,9 @@ from datetime import timedelta
 from typing import Final
 
 from deployer.agents import Agents
-from deployer.audits import Entry
 from deployer.crash_loops import CrashLoops, is_death
 from deployer.errors import DeployerError, SupervisordRefusedError
+from deployer.intents import Intents
 from deployer.logs import EVIDENCE_LINES, tail
 from deployer.model import Agent, Desired, Process, Release, State, agent_of_program
 from deployer.parts import Parts
@@ -42,7 +42,7 @@ Change = tuple[Process | None, Process, bool]
 class Monitor:
     """Watches processes and asks agents how they are, in threads of its own."""
 
-    def __init__(self, parts: Parts, runs: Runs, agents: Agents) -> None:
+    def __init__(self, parts: Parts, runs: Runs, agents: Agents, intents: Intents) -> None:
         """Work with the parts of one server; nothing happens before `start`."""
         self._settings = parts.settings
         self._state = parts.state
@@ -55,6 +55,7 @@ class Monitor:
         self._secrets = parts.secrets
         self._runs = runs
         self._agents = agents
+        self._intents = intents
         self._crash_loops = CrashLoops()
         self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
         self._undigested: Counter[str] = Counter()
@@ -155,10 +156,10 @@ class Monitor:
             return
         elif is_death(was, process):  # and another one runs already
             self._write_death(agent, release, was, process, is_told=False)
-        elif process.state is State.STOPPED and was is not None and was.state is not State.STOPPED:
-            self._write_stop(agent, release)
-        elif process.state is State.STARTING and agent.desired is Desired.STOPPED:
-            self._write_start(agent, release)
+        elif process.state is not State.STOPPING:  # what has been asked for is not done before
+            self._intents.take(release, process, was)
+            if process.state is State.STOPPED:
+                self._free_port(agent.name, release)
 
     def _write_death(
         self,
@@ -226,28 +227,9 @@ class Monitor:
         except DeployerError as error:
             _log.warning("cannot stop %s, which dies again and again: %s", name, error.detail)
 
-    def _write_stop(self, agent: Agent, release: Release) -> None:
-        """Take an operator's stop for what it is: an intent, not a fault to be mended."""
-        if agent.desired is not Desired.RUNNING or not self._supervisord.snapshot().is_running:
-            return
-        self._store.agents.set_desired(agent.name, Desired.STOPPED)
-        self._store.agents.set_last_error(agent.name, "")
-        self._store.leases.free(release.program)
-        self._store.events.add(
-            "agent.stopped", agent.name, f"{agent.name} was stopped through supervisord"
-        )
-        self._store.audit.add(_seen("stop", agent))
-
-    def _write_start(self, agent: Agent, release: Release) -> None:
-        self._store.agents.set_desired(agent.name, Desired.RUNNING)
-        self._retries.forget(agent.name)
-        if agent.port is not None and self._store.leases.of_program(release.program) is None:
-            self._store.leases.add(agent.port, agent.name, release.program)
-        self._supervisord.apply(release.program, self._runs.restart_policy(release))
-        self._store.events.add(
-            "agent.started", agent.name, f"{agent.name} was started through supervisord"
-        )
-        self._store.audit.add(_seen("start", agent))
+    def _free_port(self, name: str, release: Release) -> None:
+        if self._store.agents.get(name).desired is Desired.STOPPED:
+            self._store.leases.free(release.program)
 
     def _trim(self) -> None:
         """Let the timeline become neither too long nor too old."""
@@ -360,14 +342,6 @@ class Monitor:
             self._store.events.add("agent.unhealthy", name, f"{sentence}; it is restarted")
             self._store.agents.set_last_error(name, sentence)
             self._runs.end(view.release, process.pid)
-
-
-def _seen(act: str, agent: Agent) -> Entry:
-    """Write down an act that came by supervisord's own ways: who did it, supervisord does not say.
-
-    One through the web UI at ``/supervisor/`` has an entry with its caller's name besides.
-    """
-    return Entry(who="supervisord", operation=act, source="", status=0, agent=agent.name)
 
 
 def _is_news(agent: Agent, was: Process | None, process: Process) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 
 from deployer.agents import Agents
 from deployer.errors import DeployerError
+from deployer.intents import Intents
 from deployer.model import Desired, Release, State
 from deployer.parts import Parts
 from deployer.runs import Runs
@@ -36,7 +37,7 @@ class Reconciler:
     somebody is at work on, or for which a deployment waits.
     """
 
-    def __init__(self, parts: Parts, runs: Runs, agents: Agents) -> None:
+    def __init__(self, parts: Parts, runs: Runs, agents: Agents, intents: Intents) -> None:
         """Work with the parts of one server; nothing happens before `start`."""
         self._store = parts.store
         self._supervisord = parts.supervisord
@@ -44,6 +45,7 @@ class Reconciler:
         self._retries = parts.retries
         self._runs = runs
         self._agents = agents
+        self._intents = intents
         self._seen: dict[str, _Fault] = {}
         self._at_work: set[str] = set()
         self._ended = threading.Event()
@@ -93,6 +95,9 @@ class Reconciler:
         is_going = view.agent.desired is Desired.REMOVED  # and somebody is about to finish that
         if view.release is None or view.agent.quarantine or is_going:
             return None
+        is_stopping = view.process is not None and view.process.state is State.STOPPING
+        if not is_stopping and self._intents.take(view.release, view.process):
+            return None  # it happened while somebody was at work, so that nobody else took it in
         if view.agent.desired is Desired.STOPPED:
             return _Fault.UP if view.is_alive else None
         if view.is_alive:

@@ -12,6 +12,7 @@ from typing import Final
 from deployer.agents import Agents
 from deployer.deployments import Deployments
 from deployer.errors import DeployerError
+from deployer.intents import Intents
 from deployer.model import Agent, DeploymentStatus, Desired, Release, State, agent_of_program
 from deployer.parts import Parts
 from deployer.releases import delete_tree
@@ -27,7 +28,14 @@ class Recovery:
     last error, and passed over.
     """
 
-    def __init__(self, parts: Parts, runs: Runs, deployments: Deployments, agents: Agents) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        runs: Runs,
+        deployments: Deployments,
+        agents: Agents,
+        intents: Intents,
+    ) -> None:
         """Work with the parts of one server."""
         self._state = parts.state
         self._settings = parts.settings
@@ -38,12 +46,14 @@ class Recovery:
         self._runs = runs
         self._deployments = deployments
         self._agents = agents
+        self._intents = intents
 
     def tidy(self) -> None:
         """Undo what was half-done, and remove what belongs to nothing."""
         for path in self._state.tmp.iterdir():
             delete_tree(path)
         self._processes.refresh()
+        self._take_intents()  # first: what an operator stopped is not brought back below
         for deployment in self._store.deployments.unfinished():
             if deployment.status is DeploymentStatus.RUNNING:
                 with self._passed_over(f"undo deployment {deployment.id} of {deployment.agent}"):
@@ -55,6 +65,14 @@ class Recovery:
         self._remove_stray_programs()
         self._remove_stray_directories()
         self._free_ports_of_the_dead()
+
+    def _take_intents(self) -> None:
+        """Write down what operators had supervisord do while no server was there."""
+        for agent in self._store.agents.all():
+            if agent.current is not None:
+                with self._passed_over(f"see what operators did with {agent.name}"):
+                    release = self._store.releases.get(agent.name, agent.current)
+                    self._intents.take(release, self._processes.get(release.program))
 
     @contextmanager
     def _passed_over(self, act: str) -> Iterator[None]:

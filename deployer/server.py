@@ -34,6 +34,7 @@ from deployer.deployments import Deployments
 from deployer.environments import Environments, InstallerSettings
 from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefusedError
 from deployer.floods import Floods
+from deployer.intents import Intents
 from deployer.isolation import find_isolation
 from deployer.leftovers import end_leftovers
 from deployer.limits.limiters import Limiter
@@ -127,16 +128,17 @@ class Server:
         scans = Scans(settings.scan, self._state.tmp)
         deployments = Deployments(parts, environments, runs, scans)
         agents = Agents(parts, runs)
+        intents = Intents(parts, runs)
         self._parts = parts
         self._worker = Worker(parts, deployments, agents)
-        self._monitor = Monitor(parts, runs, agents)
+        self._monitor = Monitor(parts, runs, agents, intents)
         self._watchers = (
             Watchdog(parts, runs),
             Floods(parts, agents),
             Quotas(parts, runs, agents),
         )
-        self._reconciler = Reconciler(parts, runs, agents)
-        self._recovery = Recovery(parts, runs, deployments, agents)
+        self._reconciler = Reconciler(parts, runs, agents, intents)
+        self._recovery = Recovery(parts, runs, deployments, agents, intents)
         self._recovered = threading.Event()
         waiting = Waiting(min(settings.limits.waiting_requests, THREADS // 2))
         self._services = Services(

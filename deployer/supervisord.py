@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, Protocol
 from supervisor.xmlrpc import Faults
 
 from deployer.errors import SupervisordRefusedError
-from deployer.model import Process, RestartPolicy, State
+from deployer.model import Act, Desired, Process, RestartPolicy, State
 from deployer.supervisor_rpc import Rpc, SupervisordStoppingError
 
 _DO_NOT_WAIT: Final = False
@@ -308,6 +308,7 @@ def process_from_document(document: Mapping[str, Any]) -> Process:
         next_try_at=_time(document["next_try_at"]),
         message=document["message"],
         throttled_at=_time(document.get("throttled_at")),
+        last_act=_act(document.get("last_act")),
     )
 
 
@@ -324,6 +325,13 @@ def process_from_info(info: Mapping[str, Any]) -> Process:
         exit_code=info["exitstatus"] if ended else None,
         message=info["spawnerr"],
     )
+
+
+def _act(document: Mapping[str, Any] | None) -> Act | None:
+    if document is None:
+        return None
+    at = datetime.fromtimestamp(document["at"], UTC)
+    return Act(Desired(document["desired"]), bool(document["is_operators"]), at)
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -16,6 +16,7 @@ def _agent(row: sqlite3.Row) -> Agent:
         return Agent(
             name=row["name"],
             desired=Desired(row["desired"]),
+            desired_at=datetime.fromisoformat(row["desired_at"]),
             current=row["current"],
             previous=row["previous"],
             port=row["port"],
@@ -27,6 +28,7 @@ def _agent(row: sqlite3.Row) -> Agent:
         return Agent(
             name=row["name"],
             desired=Desired.STOPPED,
+            desired_at=now(),
             current=row["current"],
             previous=row["previous"],
             port=row["port"],
@@ -74,15 +76,19 @@ class AgentRows:
         """Add an agent, stopped and without a release, or return the one that is there."""
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT INTO agents (name, desired, created_at) VALUES (?, ?, ?)"
+                "INSERT INTO agents (name, desired, desired_at, created_at) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (name) DO NOTHING",
-                (name, Desired.STOPPED, to_text(now())),
+                (name, Desired.STOPPED, to_text(now()), to_text(now())),
             )
         return self.get(name)
 
-    def set_desired(self, name: str, desired: Desired) -> None:
-        """Write down what somebody asked for."""
-        self._set(name, "desired", desired)
+    def set_desired(self, name: str, desired: Desired, at: datetime | None = None) -> None:
+        """Write down what somebody asked for, and when; None: just now."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE agents SET desired = ?, desired_at = ? WHERE name = ?",
+                (desired, to_text(at or now()), name),
+            )
 
     def set_port(self, name: str, port: int) -> None:
         """Write down the port to ask for again."""

@@ -34,6 +34,7 @@ _MIGRATIONS: Final = (
     CREATE TABLE agents (
         name TEXT PRIMARY KEY,
         desired TEXT NOT NULL,
+        desired_at TEXT NOT NULL,
         current INTEGER,
         previous INTEGER,
         port INTEGER,

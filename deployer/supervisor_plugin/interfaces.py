@@ -82,7 +82,7 @@ class AgentsInterface:
             raise RPCError(Faults.NO_FILE, str(error)) from error
         except (BadCommand, NotExecutable, NoPermission, ValueError) as error:
             raise RPCError(Faults.NOT_EXECUTABLE, str(error)) from error
-        process.spawn()
+        process.start_for_api()
         return True
 
     def stop(self, name: str, for_successor: bool = False) -> bool:  # noqa: FBT001, FBT002 - XML-RPC has no names
@@ -96,7 +96,7 @@ class AgentsInterface:
         self._take_orders()
         process = self._groups.find(name)
         if process is not None and process.get_state() in RUNNING_STATES:
-            self._insist(process.stop_for_successor() if for_successor else process.stop())
+            self._insist(process.stop_for_successor() if for_successor else process.stop_for_api())
         return True
 
     def kill(self, name: str) -> bool:

@@ -16,6 +16,7 @@ from supervisor.options import BadCommand, ProcessConfig, signame
 from supervisor.process import Subprocess
 from supervisor.states import ProcessStates, SupervisorStates, getProcessStateDescription
 
+from deployer.model import Desired
 from deployer.program_configs import inherited_address
 from deployer.supervisor_plugin.restarts import Restarts
 from deployer.supervisor_plugin.sockets import INHERITED_DESCRIPTOR, Address, HeldSockets
@@ -116,6 +117,7 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         self._cause = ""
         self._divert_until: float | None = None  # set while a successor is to take over
         self._stop_at: float | None = None
+        self._last_act: dict[str, object] | None = None
 
     def document(self) -> dict[str, object]:
         """Say all about the process: what `deployer.supervisord.process_from_document` reads."""
@@ -131,6 +133,7 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
             "next_try_at": self.delay if self.state == ProcessStates.BACKOFF else None,
             "message": self.spawnerr or "",
             "throttled_at": self.throttle.throttled_at,
+            "last_act": self._last_act,
         }
 
     def seconds_until_due(self) -> float | None:
@@ -165,27 +168,44 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         address: Address | None = self.config.address
         return address if is_due_soon or self._is_alive() else None
 
+    def start_for_api(self) -> Any:
+        """Start because the API asked for it; like ``spawn``, which is for everybody else."""
+        self._note_act(Desired.RUNNING, is_operators=False)
+        return self._spawn_anew()
+
+    def stop_for_api(self) -> Any:
+        """Stop because the API asked for it; like ``stop``, which is for everybody else."""
+        self._note_act(Desired.STOPPED, is_operators=False)
+        return super().stop()
+
     def stop_for_successor(self) -> Any:
-        """Stop once new connections go past this process; like ``stop`` without a held socket.
+        """Stop once new connections go past this process; at once without a held socket.
 
         Its successor is started when it has stopped. Should it die meanwhile, it stays dead.
         """
         if self.config.address is None or self.state not in _DIVERTIBLE:
-            return self.stop()
+            return self.stop_for_api()
+        self._note_act(Desired.STOPPED, is_operators=False)
         self._divert_until = time.monotonic() + _DIVERT_SECONDS
         return None
 
     def kill_now(self) -> Any:
         """Stop with SIGKILL; returns a sentence if it cannot be done, like ``kill``."""
+        self._note_act(Desired.STOPPED, is_operators=False)
         self.administrative_stop = True
         return self.kill(signal.SIGKILL)
 
     # What supervisord calls --------------------------------------------------------------------
 
     def spawn(self) -> Any:
-        """Start because somebody asked for it: earlier deaths are forgotten."""
-        self.restarts.forget()
-        return self._spawn()
+        """Start because an operator asked for it: earlier deaths are forgotten."""
+        self._note_act(Desired.RUNNING, is_operators=True)
+        return self._spawn_anew()
+
+    def stop(self) -> Any:
+        """Stop because an operator asked for it, or because supervisord itself ends."""
+        self._note_act(Desired.STOPPED, is_operators=True)
+        return super().stop()
 
     def get_execv_args(self) -> Any:
         """Find what is to be executed and, as it can be missing just so, the socket to be given."""
@@ -278,6 +298,19 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
 
     # Steps -------------------------------------------------------------------------------------
 
+    def _note_act(self, desired: Desired, *, is_operators: bool) -> None:
+        """Keep who asked for what; the end of supervisord stops all, and that is nobody's act."""
+        if self.config.options.mood == SupervisorStates.RUNNING:
+            self._last_act = {
+                "desired": desired.value,
+                "is_operators": is_operators,
+                "at": time.time(),
+            }
+
+    def _spawn_anew(self) -> Any:
+        self.restarts.forget()
+        return self._spawn()
+
     def _spawn(self) -> Any:
         self._cause = ""
         try:
@@ -298,7 +331,7 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         if self._stop_at is not None and now >= self._stop_at:
             self._divert_until = self._stop_at = None
             if self.state in _DIVERTIBLE:
-                self.stop()
+                super().stop()
 
     def _try_again_if_due(self) -> None:
         due = self._next_try is not None and time.monotonic() >= self._next_try

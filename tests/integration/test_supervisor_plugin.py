@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from deployer.errors import SupervisordRefusedError, SupervisordUnreachableError
-from deployer.model import RestartPolicy, State
+from deployer.model import Desired, RestartPolicy, State
 from deployer.supervisor_rpc import Rpc
 from deployer.supervisord import receive_push
 from tests.supervisord_process import (
@@ -120,6 +120,36 @@ def test_a_program_that_waits_can_be_stopped(plugin: SupervisordProcess) -> None
     plugin.supervisord.stop(NAME)
 
     assert plugin.state_of(NAME) is State.STOPPED
+
+
+def test_it_says_who_asked_for_the_last_start_or_stop(plugin: SupervisordProcess) -> None:
+    def last() -> tuple[Desired, bool] | None:
+        act = plugin.supervisord.states()[NAME].last_act
+        return act and (act.desired, act.is_operators)
+
+    put(plugin)
+    assert last() is None
+    plugin.supervisord.start(NAME)
+    pid = settle(plugin)
+    assert last() == (Desired.RUNNING, False)
+    kill_and_wait(plugin, pid)
+    assert last() == (Desired.RUNNING, False)
+    plugin.ctl("stop", NAME)
+    assert last() == (Desired.STOPPED, True)
+    plugin.ctl("start", NAME)
+    assert last() == (Desired.RUNNING, True)
+    plugin.supervisord.stop(NAME)
+    assert last() == (Desired.STOPPED, False)
+
+
+def test_the_end_of_supervisord_is_nobodys_act(plugin: SupervisordProcess) -> None:
+    start(plugin, IGNORE_TERM, stop_seconds=2)
+    wait_until(lambda: "deaf" in plugin.state.stdout_log(NAME).read_text())
+    plugin.send(signal.SIGTERM)
+    plugin.wait_for(NAME, State.STOPPING)
+    act = plugin.supervisord.states()[NAME].last_act
+    assert act is not None
+    assert (act.desired, act.is_operators) == (Desired.RUNNING, False)
 
 
 def test_a_deliberate_start_forgets_earlier_deaths(plugin: SupervisordProcess) -> None:

@@ -105,7 +105,7 @@ def use(cpu_seconds: float, memory_bytes: int) -> Usage:
 
 
 def view(name: str = "web", answer: Answer = GOOD, **changes: Any) -> AgentView:
-    agent = Agent(name, Desired.RUNNING, 3, None, 8100, NOON)
+    agent = Agent(name, Desired.RUNNING, NOON, 3, None, 8100, NOON)
     release = Release(name, 3, ReleaseStatus.PROVEN, "m", "s", "1.0", "{}", "e", "p", NOON)
     process = Process(release.program, State.RUNNING, pid=7, started_at=NOON, restarts=2)
     reading = Reading(7, answer, NOON, 0, was_healthy=True)

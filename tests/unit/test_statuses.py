@@ -16,6 +16,7 @@ def agent(**changes: object) -> Agent:
     fields: dict[str, object] = {
         "name": "greeter",
         "desired": Desired.RUNNING,
+        "desired_at": NOON,
         "current": 1,
         "previous": None,
         "port": 8100,
