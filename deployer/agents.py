@@ -290,6 +290,7 @@ class Agents:
             for release in self._store.releases.of_agent(name):
                 self._runs.discard(release)
             self._files.delete_agent(name, keep_data=keep_data)
+            self._runs.free_identity(name)
             self._store.agents.remove(name)
             self._retries.forget(name)
             self._store.events.add("agent.removed", name, f"{name} was removed")

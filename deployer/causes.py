@@ -62,13 +62,6 @@ class Cause:
         return plain[: _STATUS_LINE_CHARACTERS - 3] + "..."
 
 
-_MAY_NOT_BIND: Final = Cause(
-    "may not bind its port: permission denied",
-    "ports below 1024 are not for agents: bind the port in the PORT variable",
-    "permission-denied",
-)
-
-
 def explain_death(  # noqa: PLR0911 - one return a kind of death, in the order they are told apart
     exit_code: int | None,
     signal: int | None,
@@ -113,7 +106,7 @@ def explain_death(  # noqa: PLR0911 - one return a kind of death, in the order t
     if raised and not raised.is_about_binding:
         return _explain_exception(raised, memory_limit)
     if raised or any(_PERMISSION_DENIED.search(line) and _BINDING.search(line) for line in lines):
-        return _MAY_NOT_BIND
+        return _explain_forbidden_port(lines, port)
     ended = "ended" if exit_code is None else f"exited with code {exit_code}"
     words = _last_words(lines)
     text = f"{ended}: {words}" if words else f"{ended} and printed nothing"
@@ -194,6 +187,17 @@ def _explain_refused(listening: Collection[int], port: int) -> Cause:
         "bind the port in the PORT variable; a slow start needs [health] start_seconds",
         "not-listening",
     )
+
+
+def _explain_forbidden_port(lines: Iterable[str], port: int) -> Cause:
+    """Say why an agent may not bind: it can bind its own port, and at most levels no other."""
+    said = [_PORT.search(line) for line in lines if _PERMISSION_DENIED.search(line)]
+    wanted = [int(match[1]) for match in said if match and int(match[1]) != port]
+    hint = "bind the port in the PORT variable: an agent can bind no other"
+    if wanted:
+        text = f"may not bind port {wanted[-1]} instead of {port}: use the PORT variable"
+        return Cause(text, hint, "wrong-port")
+    return Cause(f"may bind no port but {port}: permission denied", hint, "permission-denied")
 
 
 def explain_ignored_socket(port: int) -> Cause:

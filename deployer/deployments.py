@@ -56,6 +56,7 @@ class Deployments:
         self._settings = parts.settings
         self._store = parts.store
         self._files = parts.files
+        self._reader_uid = parts.isolation.reader_uid
         self._trust = parts.trust
         self._secrets = parts.secrets
         self._retries = parts.retries
@@ -206,7 +207,7 @@ class Deployments:
             self._secrets.require(package.agent, package.manifest)
             requirements = requirements_of(package, self._settings)
             wanted = read_manifest(package.manifest).dependencies.python
-            python = self._environments.choose_python(wanted)
+            python = self._environments.choose_python(wanted, uid=self._reader_uid)
             note.message = f"Python {python.version}"
         with journal.step("unpack") as note:
             require_space(self._state.root, package.unpacked_bytes, package.entries)
@@ -347,6 +348,7 @@ class Deployments:
         before = self._current_release(agent)
         if before is None:
             self._files.delete_agent(agent.name, keep_data=False)
+            self._runs.free_identity(agent.name)
             self._store.agents.remove(agent.name)
             return False
         if agent.desired is not Desired.RUNNING:

@@ -407,6 +407,20 @@ class DeploymentCanceledError(DeployerError):
 # The machine -------------------------------------------------------------------------------------
 
 
+class IsolationTooLowError(DeployerError):
+    """Agents cannot be kept apart here as well as the settings require."""
+
+    code = "isolation-too-low"
+    kind = Kind.UNAVAILABLE
+
+
+class NoFreeUidError(DeployerError):
+    """Every user id for agents is taken."""
+
+    code = "no-free-uid"
+    kind = Kind.UNAVAILABLE
+
+
 class NoFreePortError(DeployerError):
     """Every port of the range is leased or taken by somebody else."""
 

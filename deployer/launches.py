@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from deployer.errors import EntryPointMissingError
-from deployer.launch_policies import LaunchPolicy
+from deployer.launch_policies import LaunchPolicy, Sandbox
 from deployer.limits.allowances import Allowance
 from deployer.manifest import Manifest
 from deployer.model import Package, Release
@@ -31,6 +31,7 @@ _THREAD_COUNTS: Final = (
 _REHEARSAL_PORTS: Final = 100
 _EPHEMERAL_PORTS: Final = range(32768, 61000)
 _LAST_PORT: Final = 65535
+_NO_SANDBOX: Final = Sandbox()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +150,9 @@ def launch_policy(
     port: int,
     *,
     inherits_from: str = "",
+    sandbox: Sandbox = _NO_SANDBOX,
 ) -> LaunchPolicy:
-    """Write down how a release is launched; makes the directories that it will find.
+    """Write down how a release is launched.
 
     Args:
         parts: Of this server.
@@ -158,6 +160,7 @@ def launch_policy(
         place: Where.
         port: The leased port.
         inherits_from: The numeric host whose listening socket it is given; empty: it binds one.
+        sandbox: What it can reach.
 
     Raises:
         SecretUnavailableError: It refers to a secret that it cannot be given.
@@ -167,8 +170,6 @@ def launch_policy(
     manifest = read_manifest(release.manifest)
     allowance = limiter.allow(manifest)
     venv = state.venv(release.agent, release.number)
-    for directory in (place.data, place.tmp, place.run):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return LaunchPolicy(
         program=release.program,
         executable=venv / "bin" / "python",
@@ -181,6 +182,8 @@ def launch_policy(
             "LANG": "C.UTF-8",
             "PYTHONUNBUFFERED": "1",  # or what it prints reaches the log only when it ends
             "HOME": str(place.data),
+            "USER": release.agent,  # for whoever asks by name: its uid has no entry in passwd
+            "LOGNAME": release.agent,
             "TMPDIR": str(place.tmp),
             "ATOLL_AGENT_NAME": release.agent,
             PROGRAM: release.program,
@@ -193,6 +196,7 @@ def launch_policy(
         stop_seconds=manifest.deployment.stop_seconds,
         resources=limiter.limit_run(release.program, allowance, port),
         inherits_from=inherits_from,
+        sandbox=sandbox,
     )
 
 

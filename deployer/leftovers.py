@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Final
@@ -15,6 +17,16 @@ from deployer.state_dir import MARKER
 
 _END_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.01
+
+_END_ALL: Final = """
+import os, sys
+uid = int(sys.argv[1])
+os.setgroups([])
+os.setresgid(uid, uid, uid)
+os.setresuid(uid, uid, uid)
+os.kill(-1, 9)
+"""
+"""Ends all that its user may end, which is all that is the user's, but itself."""
 
 
 def find_leftovers(root: Path) -> list[psutil.Process]:
@@ -55,13 +67,14 @@ def end_leftovers(root: Path) -> list[int]:
 
 
 def end_processes_of(uid: int, root: Path) -> list[int]:
-    """End every process of a user that is one of ours, wherever it has hidden.
+    """End every process of an agent's own user, wherever it has hidden.
 
     Leaving its process group and its variables behind gets no process away from its uid.
 
     Args:
-        uid: A user of which nothing may run.
-        root: The state directory. Processes that carry the marker of another are left alone.
+        uid: Of an agent of which nothing may run.
+        root: The state directory. Should another server have given the same number to an agent of
+            its own, whose processes carry another marker, those are left alone.
 
     Returns:
         The pids of what was found at first.
@@ -69,19 +82,44 @@ def end_processes_of(uid: int, root: Path) -> list[int]:
     found = _processes_of(uid, root)
     left, deadline = found, time.monotonic() + _END_SECONDS
     while left and time.monotonic() < deadline:
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        if len(left) == len(_processes_of(uid)):  # all of them are ours: none slips away by a fork
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(  # noqa: S603 - our own words
+                    [sys.executable, "-I", "-S", "-c", _END_ALL, str(uid)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    timeout=_END_SECONDS,
+                    check=False,  # it may find none left, or be ended itself by one that is
+                )
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         time.sleep(_LOOK_SECONDS)
         left = _processes_of(uid, root)
-    return [process.pid for process in found]
+    return found
 
 
-def _processes_of(uid: int, root: Path) -> list[psutil.Process]:
+def has_processes(uid: int) -> bool:
+    """Tell whether anything on this machine runs as a user."""
+    return bool(_processes_of(uid))
+
+
+def _processes_of(uid: int, root: Path | None = None) -> list[int]:
+    """List the live processes of a user, but for those with the marker of another server.
+
+    /proc/PID itself may belong to root: a process can close itself to its own user.
+    """
     found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.uids().real == uid and process.status() != psutil.STATUS_ZOMBIE:
-                marker = process.environ().get(MARKER, str(root))
-                found += [process] if marker == str(root) else []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError):
+            status = Path(entry.path, "status").read_bytes()
+            if b"\nUid:\t%d\t" % uid not in status or b"\nState:\tZ" in status:
+                continue
+            markers = Path(entry.path, "environ").read_bytes().split(b"\0") if root else []
+            others = [each for each in markers if each.startswith(f"{MARKER}=".encode())]
+            if not others or others == [f"{MARKER}={root}".encode()]:
+                found.append(int(entry.name))
     return found

@@ -194,6 +194,7 @@ class Agent:
         created_at: When the name was first deployed.
         last_error: Why it is not running, in words; empty while all is well.
         quarantine: What of its own is damaged, so that it is not even tried; else empty.
+        isolation: The level at which its process was started last; empty before.
     """
 
     name: str
@@ -205,6 +206,7 @@ class Agent:
     created_at: datetime
     last_error: str = ""
     quarantine: str = ""
+    isolation: str = ""
 
 
 class ReleaseStatus(StrEnum):

@@ -8,6 +8,7 @@ from deployer.agent_locks import AgentLocks
 from deployer.agent_secrets import AgentSecrets
 from deployer.environments.compilations import Compilations
 from deployer.instruments import Instruments
+from deployer.isolation import Isolation
 from deployer.limits.breaches import Breaches
 from deployer.limits.limiters import Limiter
 from deployer.limits.usages import Usages
@@ -32,6 +33,7 @@ class Parts:
         settings: The server's.
         state: Where everything lies.
         store: What is known.
+        isolation: How agents are kept apart.
         files: Release directories and archives.
         programs: Program configs and launch policies.
         supervisord: The one that runs the agents.
@@ -52,6 +54,7 @@ class Parts:
     settings: Settings
     state: StateDir
     store: Store
+    isolation: Isolation
     files: ReleaseFiles
     programs: Programs
     supervisord: Supervisord

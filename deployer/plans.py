@@ -115,6 +115,7 @@ class Plans:
         self._scans = scans
         self._state = parts.state
         self._settings = parts.settings
+        self._reader_uid = parts.isolation.reader_uid
         self._store = parts.store
         self._files = parts.files
         self._environments = environments
@@ -150,7 +151,8 @@ class Plans:
         lock = None if current is None else self._lock(current)
         requirements = requirements_of(package, self._settings)
         python = self._environments.choose_python(
-            read_manifest(package.manifest).dependencies.python
+            read_manifest(package.manifest).dependencies.python,
+            uid=self._reader_uid,
         )
         is_live = current is not None and current.sha256 == package.sha256
         serving = current if current is not None and self._runs.is_serving(current) else None

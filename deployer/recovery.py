@@ -15,8 +15,8 @@ from deployer.errors import DeployerError
 from deployer.intents import Intents
 from deployer.model import Agent, DeploymentStatus, Desired, Release, State, agent_of_program
 from deployer.parts import Parts
-from deployer.releases import delete_tree
 from deployer.runs import Runs
+from deployer.trees import delete_tree
 
 _log: Final = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class Recovery:
                     self._agents.remove(agent.name)
         self._remove_stray_programs()
         self._remove_stray_directories()
+        self._runs.tidy_identities()
         self._free_ports_of_the_dead()
 
     def _take_intents(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime
@@ -16,6 +15,7 @@ from deployer.errors import DeployerError
 from deployer.manifest import Manifest
 from deployer.model import Release, ReleaseStatus
 from deployer.state_dir import StateDir
+from deployer.trees import delete_tree
 
 _log: Final = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ _RECORD: Final = "release.json"
 class ReleaseFiles:
     """What packages and releases occupy on disk.
 
-    An agent's directory can be entered by anybody but listed by nobody else; releases are ours and
-    only read by the agent; ``data``, ``tmp`` and ``run`` are the agent's.
+    An agent's directory can be entered by that agent and nobody else; releases are ours and only
+    read by the agent; ``data``, ``tmp`` and ``run`` are the agent's.
     """
 
     def __init__(self, state: StateDir) -> None:
@@ -49,7 +49,8 @@ class ReleaseFiles:
         release = self._state.release(agent, number)
         if release.exists():
             delete_tree(release)
-        self._state.agent(agent).mkdir(mode=0o711, exist_ok=True)
+        # Closed to all others; whom it is opened to is said when it is started.
+        self._state.agent(agent).mkdir(mode=0o750, exist_ok=True)
         release.mkdir(mode=0o755, parents=True)
         faults.reach("releases.prepare")
         return release
@@ -178,11 +179,3 @@ class ReleaseFiles:
 
     def _kept(self, agent: str) -> Path:
         return self._state.agent(agent) / "data-kept"
-
-
-def delete_tree(path: Path) -> None:
-    """Delete a file or a directory with all below it, if it is there; never follows a symlink."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

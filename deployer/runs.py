@@ -21,6 +21,7 @@ from deployer.errors import (
     StartError,
     StopError,
 )
+from deployer.identities import Identities
 from deployer.journals import NOBODY, Watcher
 from deployer.launches import (
     Place,
@@ -35,9 +36,9 @@ from deployer.manifest import AgentTable, Manifest
 from deployer.model import Answer, HealthCheck, Process, Release, RestartPolicy, State
 from deployer.parts import Parts
 from deployer.processes import is_running
-from deployer.releases import delete_tree
 from deployer.sockets import PortTakenError, Sockets
 from deployer.store import now
+from deployer.trees import delete_tree
 
 _PORT_TRIES: Final = 5
 _LEASE_TRIES: Final = 100
@@ -80,6 +81,7 @@ class Runs:
         self._readings = parts.readings
         self._secrets = parts.secrets
         self._sockets = Sockets(parts)
+        self._identities = Identities(parts)
 
     def bring_up(
         self,
@@ -185,6 +187,7 @@ class Runs:
             self._sockets.let_go(lease.port)
         self._store.leases.free(program)
         self._readings.forget(program)
+        self._identities.end_escaped(release.agent)
 
     def let_go(self, release: Release) -> None:
         """Refuse clients on the port that they know, unless a process of the agent lives."""
@@ -206,6 +209,7 @@ class Runs:
                 hint="look at its state with `ps -o pid,stat,wchan`; a dead disk or network mount"
                 " is the usual reason",
             )
+        self._identities.end_escaped(release.agent)
 
     def end(self, release: Release, pid: int) -> None:
         """End a process as if it had died by itself, so that its restart policy applies.
@@ -232,6 +236,14 @@ class Runs:
         self._parts.programs.delete(release.program)
         self._parts.compilations.end(self._state.venv(release.agent, release.number))
         self._processes.refresh()
+
+    def free_identity(self, agent: str) -> None:
+        """Let others have the user of an agent of which nothing is left."""
+        self._identities.free(agent)
+
+    def tidy_identities(self) -> None:
+        """Free users of agents that are gone, and end what escaped while no server looked."""
+        self._identities.tidy()
 
     def compile(self, release: Release) -> None:
         """Have a release that serves compiled in the background, for quicker starts to come."""
@@ -368,7 +380,10 @@ class Runs:
         self._parts.verdicts.forget(program)
         self._parts.limiter.forget(program)
         host = self._sockets.hold(release, port)
-        policy = launch_policy(self._parts, release, place, port, inherits_from=host)
+        sandbox = self._identities.furnish(release, place)
+        policy = launch_policy(
+            self._parts, release, place, port, inherits_from=host, sandbox=sandbox
+        )
         faults.reach("launches.launch_policy")
         self._parts.programs.write(policy, self.restart_policy(release))
         self._supervisord.apply(program, RestartPolicy(enabled=False))
@@ -383,6 +398,8 @@ class Runs:
         process = self._processes.get(program)
         if process is None or process.pid is None:
             raise self._died(release, port, log, pid=None)
+        if place.is_live:
+            self._store.agents.set_isolation(release.agent, self._parts.isolation.level)
         where = "" if place.is_live else " to rehearse"
         self._store.events.add(
             "process.started",

@@ -54,7 +54,7 @@ from deployer.runs import Runs
 from deployer.salvage import Salvage
 from deployer.scans import Scans
 from deployer.settings import Settings
-from deployer.startup import prepare, url_of
+from deployer.startup import prepare, require_isolation, url_of
 from deployer.state_dir import StateDir
 from deployer.store import Store, now
 from deployer.store.copies import restore
@@ -83,8 +83,10 @@ def serve_beside(settings: Settings) -> None:
         ServeRefusedError: The server cannot start here; nothing was started.
     """
     state = prepare(settings)
+    isolation = require_isolation(state, settings)
     log_lines.begin(settings.log_format, settings.log_level)
     _log.info("ATOLL Deployment Server %s, state in %s", __version__, state.root)
+    _log.info("%s", isolation)
     Server(settings).run()
 
 
@@ -100,10 +102,12 @@ class Server:
         supervisord = _connect(self._url, self._credentials, settings)
         self._damage = restore(self._state.database, self._state.database_copy)
         store = Store(self._state.database)
+        isolation = find_isolation(self._state, settings.isolation)
         parts = Parts(
             settings=settings,
             state=self._state,
             store=store,
+            isolation=isolation,
             files=ReleaseFiles(self._state),
             programs=Programs(
                 self._state,
@@ -121,9 +125,7 @@ class Server:
         runs = Runs(parts)
         environments = Environments(
             _installer_settings(settings),
-            source_builds(self._state, find_isolation(self._state))
-            if settings.install.allow_sdist
-            else None,
+            source_builds(self._state, isolation) if settings.install.allow_sdist else None,
         )
         scans = Scans(settings.scan, self._state.tmp)
         deployments = Deployments(parts, environments, runs, scans)
@@ -247,6 +249,10 @@ class Server:
             for agent in self._parts.store.agents.all()
             if agent.quarantine
         ]
+        level, required = self._parts.isolation.level, self._settings.isolation.require
+        is_enough = required is None or level.is_at_least(required)
+        detail = f"level {level}" if is_enough else f"level {level}, and {required} is required"
+        checks.append(Check(name="isolation", ok=is_enough, detail=detail))
         # One bad agent does not keep the server from taking work; it is named here all the same.
         detail = f"in quarantine: {'; '.join(quarantined)}" if quarantined else "none in quarantine"
         checks.append(Check(name="agents", ok=True, detail=detail))
@@ -329,6 +335,7 @@ def _installer_settings(settings: Settings) -> InstallerSettings:
         install_seconds=settings.limits.install_seconds,
         python_search=settings.python.search,
         python_downloads=settings.python.downloads,
+        pythons=state.pythons,
     )
 
 

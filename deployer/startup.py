@@ -53,10 +53,12 @@ def serve(settings: Settings) -> None:
         ServeRefusedError: The server cannot start here; nothing was started.
     """
     state = prepare(settings)
+    isolation = require_isolation(state, settings)
     for name, reason in write_configuration(state, settings):
         _say(f"moved the damaged program config {name} to {state.quarantine}: {reason}")
     _say(f"ATOLL Deployment Server {__version__} on {url_of(settings)}")
     _say(f"state in {state.root}; Ctrl-C stops it and every agent")
+    _say(isolation)
     if settings.auth == "token":
         _say(f"token in {state.token}")
     become_supervisord(state)
@@ -83,7 +85,7 @@ def prepare(settings: Settings) -> StateDir:
             remove_leftover_groups(state)
         _try_address(settings)
         if settings.install.allow_sdist:
-            require_confined_builds(find_isolation(state))
+            require_confined_builds(find_isolation(state, settings.isolation))
         replace_file(state.settings, settings.to_json().encode())
         local_keys.read_text(state)
     except OSError as error:
@@ -108,6 +110,26 @@ def require_confined_builds(isolation: Isolation) -> None:
             f" here keeps it from the server's files ({reasons}); turn it off, or serve where"
             " Landlock or uids of their own can be had"
         )
+
+
+def require_isolation(state: StateDir, settings: Settings) -> str:
+    """Make sure that agents can be kept apart as well as the settings require.
+
+    Returns:
+        How well they can, in one line.
+
+    Raises:
+        ServeRefusedError: Not well enough.
+    """
+    found, required = find_isolation(state, settings.isolation), settings.isolation.require
+    if required is not None and not found.level.is_at_least(required):
+        raise ServeRefusedError(
+            f"cannot serve: agents can be kept apart at level {found.level} here, and"
+            f" isolation.require is {required}: {found.shortcomings}"
+        )
+    if found.level is IsolationLevel.FULL:
+        return f"isolation {found.level}"
+    return f"warning: isolation is only {found.level}: {found.shortcomings}"
 
 
 def write_configuration(state: StateDir, settings: Settings) -> tuple[tuple[str, str], ...]:

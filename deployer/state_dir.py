@@ -126,6 +126,11 @@ class StateDir:
         return self.root / "builds"
 
     @property
+    def pythons(self) -> Path:
+        """Interpreters that the installer fetched: every agent must reach its own."""
+        return self.root / "pythons"
+
+    @property
     def tmp(self) -> Path:
         """Spooled uploads and half-done work; emptied at start."""
         return self.root / "tmp"

@@ -90,6 +90,7 @@ class Wire:
                 version=__version__,
                 auth_enabled=self._settings.auth == "token",
                 metrics_enabled=True,
+                isolation=self._services.parts.isolation.level,
             ),
         )
 

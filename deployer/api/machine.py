@@ -94,7 +94,9 @@ class Server:
                 first_port=settings.agent_ports[0],
                 last_port=settings.agent_ports[-1],
                 supervisord=settings.supervisor.url or "own",
-                isolation="none",
+                isolation=documents.server_isolation(
+                    self._services.parts.isolation, settings.isolation.require
+                ),
                 limits=documents.limits_of_server(self._services.parts.limiter.mechanisms),
             ),
         )

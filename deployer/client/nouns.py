@@ -211,6 +211,7 @@ class Agent(Answer):
         health: The last health check; None before the first.
         usage: What it uses; None while it does not run.
         limits: What it may use; None before its first release.
+        isolation: How well it is kept apart, such as ``full``; None while it does not run.
         last_error: Why it is not running; empty while all is well.
         secrets_changed: It runs with secrets that were changed since it was started.
     """
@@ -230,6 +231,7 @@ class Agent(Answer):
     health: AgentHealth | None = field(default=None, metadata={"read": AgentHealth.read})
     usage: AgentUsage | None = field(default=None, metadata={"read": AgentUsage.read})
     limits: AgentLimits | None = field(default=None, metadata={"read": AgentLimits.read})
+    isolation: str | None = None
     last_error: str = ""
     secrets_changed: bool = False
 

@@ -55,6 +55,7 @@ class InstallerSettings:
         install_seconds: How long one build may take in all.
         python_search: Where to look for interpreters before PATH.
         python_downloads: Whether uv may download an interpreter that is missing.
+        pythons: Where it puts those; None: in the cache, which only the server can reach.
     """
 
     cache_dir: Path
@@ -69,6 +70,7 @@ class InstallerSettings:
     install_seconds: float = 600.0
     python_search: tuple[Path, ...] = ()
     python_downloads: bool = False
+    pythons: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class Environments:
             settings.exclude_newer,
         )
         self._uv = find_uv() if settings.installer == "uv" else None
-        self._pythons = settings.cache_dir / "pythons"
+        self._pythons = settings.pythons or settings.cache_dir / "pythons"
 
     def choose_python(self, specifier: str | None, *, uid: int | None = None) -> Interpreter:
         """Choose the interpreter for an agent: the first that fits and that it can reach.

@@ -21,6 +21,7 @@ from deployer.isolation.probes import Canary, Findings
 from deployer.isolation.uids import choose_uid, uid_range
 from deployer.isolation_levels import Fact, IsolationLevel
 from deployer.launch_policies import Sandbox
+from deployer.settings.isolation import IsolationSettings
 from deployer.state_dir import StateDir
 
 __all__ = ["Isolation", "Mechanisms", "Quarters", "choose_uid", "find_isolation"]
@@ -29,6 +30,11 @@ _LEFT_OUT: Final = "left out by the setting isolation.use"
 _NO_RANGE: Final = "no range of uids is free here: see /proc/self/uid_map"
 _SHARED_BYTES: Final = 1024**3
 """Of each private directory that is shared by all otherwise, for agents without a memory limit."""
+
+_RESERVED_UIDS: Final = 3
+"""At the end of the range, and no agent's: who builds source, the canary's sibling, the canary."""
+
+_DEFAULTS: Final = IsolationSettings()
 
 _WITH_UIDS: Final = frozenset({IsolationLevel.FULL, IsolationLevel.UID})
 _WITH_NAMESPACES: Final = _WITH_UIDS | {IsolationLevel.LANDLOCK_NS}
@@ -75,40 +81,49 @@ class Isolation:
         self,
         state: StateDir,
         mechanisms: Mechanisms,
+        settings: IsolationSettings = _DEFAULTS,
         *,
         level: IsolationLevel = IsolationLevel.NONE,
         facts: Sequence[Fact] = (),
-        readable: Sequence[Path] = (),
-        writable: Sequence[Path] = (),
     ) -> None:
         """Keep what was found out.
 
         Args:
             state: Of this server.
             mechanisms: What is used.
-            level: What that is worth.
+            settings: What agents may reach beside what they need; it may not exist.
+            level: What the mechanisms are worth.
             facts: What was tried.
-            readable: What every agent may read beside what it needs; may not exist.
-            writable: The same, to write.
         """
         self._state = state
-        self._readable = tuple(path.resolve() for path in readable)
-        self._writable = tuple(path.resolve() for path in writable)
+        self._readable = tuple(path.resolve() for path in settings.readable)
+        self._writable = tuple(path.resolve() for path in settings.writable)
         self.mechanisms = mechanisms
         self.level = level
         self.facts = tuple(facts)
 
     @property
+    def shortcomings(self) -> str:
+        """What is missing or open, in one line; empty when nothing is."""
+        return "; ".join(f"{fact.name}: {fact.detail}" for fact in self.facts if not fact.holds)
+
+    @property
     def reader_uid(self) -> int | None:
-        """A user to ask for what any agent could reach; None: the server's own."""
+        """A user like those of agents, to ask what they can reach; None: the server's own."""
         uids = self.mechanisms.uids
-        return None if uids is None else uids[0]
+        return None if uids is None else uids[-1]
+
+    @property
+    def agent_uids(self) -> range | None:
+        """What agents are given; None: they run as the server."""
+        uids = self.mechanisms.uids
+        return None if uids is None else uids[:-_RESERVED_UIDS]
 
     @property
     def builder_uid(self) -> int | None:
         """The user that builds source, one build at a time; None: the server's own."""
         uids = self.mechanisms.uids
-        return None if uids is None else uids[-3]
+        return None if uids is None else uids[-_RESERVED_UIDS]
 
     def sandbox(self, quarters: Quarters, uid: int | None) -> Sandbox:
         """Say what a process of an agent can reach.
@@ -143,37 +158,27 @@ class Isolation:
         )
 
 
-def find_isolation(
-    state: StateDir,
-    *,
-    use: IsolationLevel | None = None,
-    readable: Sequence[Path] = (),
-    writable: Sequence[Path] = (),
-) -> Isolation:
+def find_isolation(state: StateDir, settings: IsolationSettings = _DEFAULTS) -> Isolation:
     """Find out how well agents can be kept apart here, by doing it.
 
     Takes as long as a few starts of Python. Only one may do this at a time below one directory.
 
     Args:
         state: Of this server; its directories are there.
-        use: The best level to try; None: the best there is.
-        readable: What every agent may read beside what it needs.
-        writable: The same, to write.
+        settings: What to try, and what agents may reach beside what they need.
     """
-    best = use or IsolationLevel.FULL
+    best = settings.use or IsolationLevel.FULL
     missing = _missing(best)
     for mechanisms in _combinations(best):
-        isolation = Isolation(state, mechanisms, readable=readable, writable=writable)
-        findings = _try_out(state, isolation)
+        findings = _try_out(state, Isolation(state, mechanisms, settings))
         if not findings.obstacle:
             level = findings.level(has_own_uids=mechanisms.uids is not None)
             facts = _facts(mechanisms, missing, findings)
-            return Isolation(
-                state, mechanisms, level=level, facts=facts, readable=readable, writable=writable
-            )
+            return Isolation(state, mechanisms, settings, level=level, facts=facts)
         # The last obstacle counts: what else had failed before is left out by then.
         missing |= {name: findings.obstacle for name, used in _used(mechanisms).items() if used}
-    return Isolation(state, Mechanisms(), facts=_facts(Mechanisms(), missing, Findings({})))
+    nothing = Mechanisms()
+    return Isolation(state, nothing, settings, facts=_facts(nothing, missing, Findings({})))
 
 
 def _combinations(best: IsolationLevel) -> Iterator[Mechanisms]:

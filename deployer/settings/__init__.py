@@ -45,6 +45,7 @@ from deployer.settings.addresses import (
     without_login,
 )
 from deployer.settings.installs import PYPI, InstallSettings, Moment
+from deployer.settings.isolation import IsolationSettings
 from deployer.settings.scans import ScanSettings
 from deployer.settings.sections import Section
 from deployer.settings.sources import Key, Sources
@@ -164,16 +165,6 @@ class DefaultSettings(Section):
     def health_check(self) -> HealthCheck:
         """The same as a noun, for `Manifest.health_check`."""
         return HealthCheck(interval_seconds=self.health_check_interval)
-
-
-class IsolationSettings(Section):
-    """How well agents must be kept apart.
-
-    Attributes:
-        require: The lowest level at which agents are started; None: the best to be had here.
-    """
-
-    require: Literal["full", "uid", "landlock+ns", "landlock", "none"] | None = None
 
 
 class SupervisorSettings(Section):

@@ -20,6 +20,7 @@ from deployer.store.leases import LeaseRows
 from deployer.store.packages import PackageRows
 from deployer.store.releases import ReleaseRows
 from deployer.store.scans import ScanRows
+from deployer.store.uids import UidRows
 
 __all__ = ["Request", "Store", "now"]
 
@@ -40,6 +41,7 @@ class Store:
         keys: Who may call, and do what.
         audit: What they did.
         secrets: What agents are given, encrypted.
+        uids: The users that agents run as.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,6 +59,7 @@ class Store:
         self.keys = KeyRows(self._database)
         self.audit = AuditRows(self._database)
         self.secrets = SecretRows(self._database)
+        self.uids = UidRows(self._database)
         self.transaction = self._database.transaction
         self.wait_for_commit = self._database.wait_for_commit
 

@@ -23,6 +23,7 @@ def _agent(row: sqlite3.Row) -> Agent:
             created_at=datetime.fromisoformat(row["created_at"]),
             last_error=row["last_error"],
             quarantine=row["quarantine"],
+            isolation=row["isolation"],
         )
     except ValueError as error:
         return Agent(
@@ -101,6 +102,10 @@ class AgentRows:
     def set_quarantine(self, name: str, reason: str) -> None:
         """Write down what of it is damaged; empty lets it out again."""
         self._set(name, "quarantine", reason)
+
+    def set_isolation(self, name: str, level: str) -> None:
+        """Write down at which level its process was started."""
+        self._set(name, "isolation", level)
 
     def activate(self, name: str, current: int | None, previous: int | None) -> None:
         """Make a release current; previous is the one to go back to."""

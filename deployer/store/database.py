@@ -41,6 +41,7 @@ _MIGRATIONS: Final = (
         created_at TEXT NOT NULL,
         last_error TEXT NOT NULL DEFAULT '',
         quarantine TEXT NOT NULL DEFAULT '',
+        isolation TEXT NOT NULL DEFAULT '',
         releases_made INTEGER NOT NULL DEFAULT 0
     ) STRICT;
 
@@ -56,6 +57,13 @@ _MIGRATIONS: Final = (
         python TEXT NOT NULL,
         created_at TEXT NOT NULL,
         PRIMARY KEY (agent, number)
+    ) STRICT;
+
+    -- Outlives its agent for as long as files of the uid lie about; numbers are never given again.
+    CREATE TABLE uids (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        uid INTEGER NOT NULL UNIQUE,
+        agent TEXT NOT NULL UNIQUE
     ) STRICT;
 
     -- The primary key is what lets only one of two choosers of the same port through.

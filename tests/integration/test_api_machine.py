@@ -103,6 +103,7 @@ def test_a_server_that_is_up_is_alive_ready_and_healthy(api: Api) -> None:
         "status": "healthy",
         "version": deployer.__version__,
         "auth_enabled": True,
+        "isolation": api.get("/v1/server").json()["isolation"]["level"],
         "metrics_enabled": True,
     }
 

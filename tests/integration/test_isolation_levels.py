@@ -15,6 +15,7 @@ import pytest
 from deployer.isolation import find_isolation
 from deployer.isolation_levels import IsolationLevel
 from deployer.landlock import find_abi
+from deployer.settings.isolation import IsolationSettings
 from deployer.state_dir import StateDir
 
 pytestmark = [
@@ -27,8 +28,9 @@ REPORT = """\
 import json, sys
 from pathlib import Path
 from deployer.isolation import find_isolation
+from deployer.settings.isolation import IsolationSettings
 from deployer.state_dir import StateDir
-isolation = find_isolation(StateDir(Path(sys.argv[1])))
+isolation = find_isolation(StateDir(Path(sys.argv[1])), IsolationSettings(use=None))
 json.dump([isolation.level, {fact.name: fact.detail for fact in isolation.facts}], sys.stdout)
 """
 
@@ -63,7 +65,7 @@ def find_without_mounts(root: Path) -> tuple[str, dict[str, str]]:
 
 
 def test_root_gets_everything(state: StateDir) -> None:
-    isolation = find_isolation(state)
+    isolation = find_isolation(state, IsolationSettings(use=None))
 
     assert isolation.level is IsolationLevel.FULL
     assert all(fact.holds for fact in isolation.facts)
@@ -71,11 +73,11 @@ def test_root_gets_everything(state: StateDir) -> None:
 
 @pytest.mark.parametrize("level", list(IsolationLevel))
 def test_a_level_can_be_asked_for(state: StateDir, level: IsolationLevel) -> None:
-    assert find_isolation(state, use=level).level is level
+    assert find_isolation(state, IsolationSettings(use=level)).level is level
 
 
 def test_what_is_open_is_said(state: StateDir) -> None:
-    isolation = find_isolation(state, use=IsolationLevel.UID)
+    isolation = find_isolation(state, IsolationSettings(use=IsolationLevel.UID))
 
     facts = {fact.name: fact.detail for fact in isolation.facts if not fact.holds}
     assert facts == {
@@ -109,6 +111,6 @@ def test_without_mounts_a_closed_directory_above_is_named(tmp_path: Path) -> Non
 
 
 def test_the_supervisord_socket_of_another_level_is_no_secret(state: StateDir) -> None:
-    isolation = find_isolation(state, use=IsolationLevel.LANDLOCK)
+    isolation = find_isolation(state, IsolationSettings(use=IsolationLevel.LANDLOCK))
 
     assert {fact.name for fact in isolation.facts if not fact.holds} >= {"control-socket", "names"}

@@ -103,10 +103,9 @@ def test_a_release_rehearses_with_empty_data_outside_the_range(server: RunningSe
     server.client.deploy(zip_package(AGENT))
     (server.state.agent_data(AGENT) / "kept.txt").write_text("of the live agent")
     writes_where_it_is = (
-        "import os, pathlib, json\n"
+        "import os, json\n"
         "seen = {'port': os.environ['PORT'], 'files': os.listdir(os.environ['HOME'])}\n"
-        f"with open({str(server.state.tmp / 'seen')!r}, 'a') as f:\n"
-        "    f.write(json.dumps(seen) + '\\n')\n"
+        "print('seen', json.dumps(seen), flush=True)\n"
     )
     server.client.deploy(
         zip_package(
@@ -118,8 +117,8 @@ def test_a_release_rehearses_with_empty_data_outside_the_range(server: RunningSe
             replace={"[agent]": '[agent]\nentrypoint = "first.py"'},
         )
     )
-    rehearsal, live = (server.state.tmp / "seen").read_text().splitlines()
-    (server.state.tmp / "seen").unlink()
+    printed = server.state.stdout_log(f"{AGENT}--2").read_text().splitlines()
+    rehearsal, live = [line for line in printed if line.startswith("seen")]
     assert '"files": []' in rehearsal
     assert "kept.txt" in live
     assert f'"{server.client.agent(AGENT).port}"' not in rehearsal

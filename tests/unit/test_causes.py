@@ -259,7 +259,7 @@ def test_a_denied_bind_is_told() -> None:
         "PermissionError: [Errno 13] Permission denied",
     )
 
-    assert cause.text == "may not bind its port: permission denied"
+    assert cause.text == "may bind no port but 8101: permission denied"
     assert cause.code == "permission-denied"
 
 

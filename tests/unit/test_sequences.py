@@ -62,6 +62,9 @@ class Processes:
     def compile(self, _release: Release) -> None:
         """Compile nothing."""
 
+    def free_identity(self, _agent: str) -> None:
+        """Nobody has a user of their own."""
+
     def take_down(self, release: Release, **_options: object) -> None:
         self.up.discard(release.number)
 

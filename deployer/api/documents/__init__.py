@@ -38,6 +38,8 @@ from deployer.api.documents.machine import (
     Event,
     EventList,
     ForeignPort,
+    Isolation,
+    IsolationFact,
     Lease,
     Liveness,
     Ports,
@@ -45,6 +47,7 @@ from deployer.api.documents.machine import (
     Server,
     event,
     lease,
+    server_isolation,
 )
 from deployer.api.documents.packages import Package, package
 from deployer.api.documents.plans import (
@@ -78,6 +81,8 @@ __all__ = [
     "Finding",
     "ForeignPort",
     "Health",
+    "Isolation",
+    "IsolationFact",
     "Key",
     "KeyList",
     "Lease",
@@ -122,5 +127,6 @@ __all__ = [
     "plan",
     "release",
     "secret",
+    "server_isolation",
     "step",
 ]

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from deployer.api.documents.limits import Limits, Usage, limits, usage
 from deployer.api.documents.shapes import Document
+from deployer.isolation_levels import IsolationLevel
 from deployer.limits.footprints import Footprint
 from deployer.model import Desired
 from deployer.statuses import AgentStatus, AgentView
@@ -58,6 +59,7 @@ class Agent(Document):
     health: Health | None
     usage: Usage | None
     limits: Limits | None
+    isolation: IsolationLevel | None
     last_error: str
     secrets_changed: bool
 
@@ -154,9 +156,17 @@ def agent(
         ),
         usage=None if footprint is None else usage(footprint),
         limits=None if footprint is None else limits(footprint),
+        isolation=_isolation(view),
         last_error=view.agent.last_error,
         secrets_changed=secrets_changed,
     )
+
+
+def _isolation(view: AgentView) -> IsolationLevel | None:
+    """Give the level at which its process was started; None when none runs."""
+    if not view.is_alive:
+        return None
+    return IsolationLevel(view.agent.isolation or IsolationLevel.NONE)
 
 
 def address(host: str, port: int | None) -> str:

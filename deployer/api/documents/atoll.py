@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from deployer.api.documents.shapes import Document
+from deployer.isolation_levels import IsolationLevel
 
 
 class WireHealth(Document):
@@ -16,6 +17,7 @@ class WireHealth(Document):
     version: str
     auth_enabled: bool
     metrics_enabled: bool
+    isolation: IsolationLevel
 
 
 class WireAgent(Document):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from deployer import model
+from deployer import isolation, model
 from deployer.api.documents.limits import Mechanisms
 from deployer.api.documents.shapes import Document
+from deployer.isolation_levels import IsolationLevel
 
 
 class Check(Document):
@@ -31,6 +32,22 @@ class Liveness(Document):
     status: Literal["alive"]
 
 
+class IsolationFact(Document):
+    """One thing about isolation that was tried."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+class Isolation(Document):
+    """How well agents are kept apart, and how well they must be."""
+
+    level: IsolationLevel
+    require: IsolationLevel | None
+    facts: list[IsolationFact]
+
+
 class Server(Document):
     """What this server is and how much it holds."""
 
@@ -46,7 +63,7 @@ class Server(Document):
     first_port: int
     last_port: int
     supervisord: str
-    isolation: str
+    isolation: Isolation
     limits: Mechanisms
 
 
@@ -92,6 +109,18 @@ class EventList(Document):
     events: list[Event]
     count: int
     next: str | None
+
+
+def server_isolation(noun: isolation.Isolation, require: IsolationLevel | None) -> Isolation:
+    """Write how well agents are kept apart."""
+    return Isolation(
+        level=noun.level,
+        require=require,
+        facts=[
+            IsolationFact(name=fact.name, holds=fact.holds, detail=fact.detail)
+            for fact in noun.facts
+        ],
+    )
 
 
 def lease(noun: model.PortLease) -> Lease:
