@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from deployer.state_dir import StateDir
 from deployer.supervisord import connect
 from deployer.supervisord_confs import SERVICE, read_credentials
 from tests.free_ports import free_ports, release_ports
+from tests.ordinary_users import OrdinaryUser
 
 AGENT_PORTS = 20
 _START_SECONDS = 30
@@ -47,6 +49,7 @@ class RunningServer:
         port: Of its API.
         base_port: The first of its agents' ports.
         settings: What its configuration file says beside these.
+        user: Who runs it; None: whoever runs the tests.
     """
 
     def __init__(self, root: Path, *, cache_dir: Path | None = None, **settings: Any) -> None:
@@ -63,6 +66,7 @@ class RunningServer:
             **settings,
         }
         self.process: subprocess.Popen[bytes] | None = None
+        self.user: OrdinaryUser | None = None
         self.output = root.with_name(f"{root.name}.out")
 
     @property
@@ -102,7 +106,8 @@ class RunningServer:
         """Start it without waiting for anything."""
         config = self.state.root.with_name(f"{self.state.root.name}.json")
         config.write_text(json.dumps({"deployment_server": self.settings}))
-        command = [sys.executable, "-m", "deployer.cli", "serve", "--config", str(config)]
+        python = sys.executable if self.user is None else str(self.user.python)
+        command = [python, "-m", "deployer.cli", "serve", "--config", str(config)]
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "--state-dir", str(self.state.root)],
@@ -110,6 +115,7 @@ class RunningServer:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                **({} if self.user is None else self.user.options),
             )
         return self.process
 
@@ -177,10 +183,17 @@ def wait_gone(root: Path, seconds: float = 5.0) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def running_server(
-    root: Path, *, cache_dir: Path | None = None, **settings: Any
+    root: Path,
+    *,
+    cache_dir: Path | None = None,
+    user: OrdinaryUser | None = None,
+    **settings: Any,
 ) -> Iterator[RunningServer]:
     """Run a server while the block runs, and make sure that nothing of it stays."""
     server = RunningServer(root, cache_dir=cache_dir, **settings)
+    server.user = user
+    if user is not None:
+        os.chown(root, user.uid, user.uid)
     try:
         yield server.start()
     finally:
