@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.benchmarks import deploys, idle, limits, rates
+from tests.benchmarks import deploys, idle, limits, rates, starts
 from tests.benchmarks.figures import Figure, document, table
 
 
@@ -29,7 +29,7 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench BENCH_ARGS=...", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parts = ("deploys", "rates", "idle", "limits")
+    parts = ("deploys", "rates", "idle", "limits", "starts")
     parser.add_argument("--only", choices=parts, help="leave the others out")
     parser.add_argument("--rounds", type=int, default=5, help="of each pair [5]")
     parser.add_argument("--agents", type=int, default=50, help="that run under load [50]")
@@ -54,6 +54,8 @@ def _measure(root: Path, options: argparse.Namespace) -> Iterator[Figure]:
     if options.only in {None, "limits"}:
         root = _made(root / "l")
         yield from limits.measure(root, agents=options.agents, rounds=options.rounds)
+    if options.only in {None, "starts"}:
+        yield from starts.measure(_made(root / "s"), options.rounds)
 
 
 def _made(path: Path) -> Path:
