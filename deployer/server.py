@@ -36,7 +36,7 @@ from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefused
 from deployer.floods import Floods
 from deployer.intents import Intents
 from deployer.isolation import find_isolation
-from deployer.leftovers import end_leftovers
+from deployer.leftovers import end_leftovers, end_processes_of
 from deployer.limits.limiters import Limiter
 from deployer.limits.usages import Usages
 from deployer.listeners import bind_socket
@@ -228,6 +228,8 @@ class Server:
             time.sleep(_PARENT_SECONDS)
         _log.critical("supervisord is gone; ending what it left")
         end_leftovers(self._state.root)
+        for uid in self._parts.store.uids.all().values():
+            end_processes_of(uid, self._state.root)
         self._parts.limiter.close()
         os._exit(1)
 

@@ -25,6 +25,7 @@ def keep_copy(database: Path, copy: Path) -> None:
     """
     fresh = copy.with_name(f"{copy.name}.new")
     fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
     with (
         contextlib.closing(sqlite3.connect(database)) as source,
         contextlib.closing(sqlite3.connect(fresh)) as target,

@@ -196,7 +196,13 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open path, made when it is not there, and bring its schema up to date."""
+        """Open path, made when it is not there, and bring its schema up to date.
+
+        Agents may pass through its directory: nobody but its owner reads the file, and SQLite gives
+        those beside it the same mode.
+        """
+        path.touch(mode=0o600)
+        path.chmod(0o600)
         self._path = path
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []

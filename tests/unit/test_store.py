@@ -276,3 +276,30 @@ def test_copies_that_are_kept_at_once_do_not_spoil_each_other(
         list(pool.map(lambda _: store.keep_copy(copy), range(32)))
     assert caplog.records == []
     assert find_damage(copy) == ""
+
+
+def test_nobody_else_reads_the_database_or_its_copy(tmp_path: Path) -> None:
+    database, copy = tmp_path / "state.db", tmp_path / "copy"
+    database.touch(mode=0o644)  # as an older version left it
+
+    store = Store(database)
+    store.agents.add("greeter")
+    store.keep_copy(copy)
+
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert set(modes) >= {"state.db", "state.db-wal", "copy"}
+    assert set(modes.values()) == {0o600}
+    store.close()
+
+
+def test_a_uid_is_recorded_once_and_counted_for_ever(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    assert store.uids.add("ada", 70_000)
+    assert not store.uids.add("bob", 70_000)
+    assert store.uids.add("bob", 70_001)
+
+    store.uids.remove("ada")
+
+    assert (store.uids.find("ada"), store.uids.all()) == (None, {"bob": 70_001})
+    assert store.uids.given() >= 2
+    store.close()
