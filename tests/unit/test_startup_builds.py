@@ -21,6 +21,6 @@ def test_source_is_not_built_where_nothing_confines_it(tmp_path: Path) -> None:
         require_confined_builds(isolation)
 
 
-@pytest.mark.parametrize("level", set(IsolationLevel) - {IsolationLevel.NONE})
+@pytest.mark.parametrize("level", sorted(set(IsolationLevel) - {IsolationLevel.NONE}))
 def test_any_level_of_isolation_will_do(tmp_path: Path, level: IsolationLevel) -> None:
     require_confined_builds(Isolation(StateDir(tmp_path), Mechanisms(), level=level))
