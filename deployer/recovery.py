@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 
+from deployer import log_fields
 from deployer.agents import Agents
 from deployer.deployments import Deployments
 from deployer.errors import DeployerError
@@ -56,7 +57,10 @@ class Recovery:
         self._take_intents()  # first: what an operator stopped is not brought back below
         for deployment in self._store.deployments.unfinished():
             if deployment.status is DeploymentStatus.RUNNING:
-                with self._passed_over(f"undo deployment {deployment.id} of {deployment.agent}"):
+                with (
+                    log_fields.within(deployment=deployment.id, agent=deployment.agent),
+                    self._passed_over(f"undo deployment {deployment.id} of {deployment.agent}"),
+                ):
                     self._deployments.abandon(deployment)
         for agent in self._store.agents.all():
             if agent.desired is Desired.REMOVED:

@@ -84,6 +84,9 @@ class Worker:
         """
         self._require_vouched(request)
         deployment = self._store.deployments.submit(request)
+        with log_fields.within(deployment=deployment.id, agent=deployment.agent):
+            # The line that tells which request it comes from: it may be carried out by another's.
+            _log.info("deployment %s of %s is queued", deployment.id, deployment.agent)
         self._drain_soon(deployment.agent)
         return deployment
 

@@ -14,6 +14,15 @@ from deployer.store.database import Database, now, to_text
 
 _log: Final = logging.getLogger(__name__)
 
+_BAD: Final = frozenset(
+    {
+        *("abandoned", "degraded", "died", "failed", "given_up", "log_throttled", "over_limit"),
+        *("parked", "put_back", "put_out", "quarantined", "rolled_back", "salvaged"),
+        *("start_failed", "unhealthy"),
+    }
+)
+"""What kinds end with, of events that are warnings in the server's log."""
+
 
 class EventRows:
     """What happened, in order, with a cursor."""
@@ -36,7 +45,8 @@ class EventRows:
                 (to_text(now()), agent, kind, message),
             )
         fields = {"event": kind, **({"agent": agent} if agent else {})}
-        _log.info("%s", message, extra={log_fields.EXTRA: fields})
+        level = logging.WARNING if kind.rpartition(".")[2] in _BAD else logging.INFO
+        _log.log(level, "%s", message, extra={log_fields.EXTRA: fields})
 
     def go_on_behind_lost(self) -> None:
         """Number what follows behind all that a lost database may have held.

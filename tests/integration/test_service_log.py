@@ -108,6 +108,23 @@ def test_all_lines_of_a_deployment_carry_its_id_and_its_agent(lines: Lines) -> N
     assert all(line["seconds"] > 0 for line in told if "step" in line)
 
 
+def test_the_request_that_asked_for_a_deployment_is_told_with_its_id(lines: Lines) -> None:
+    (queued,) = lines(request_id="push-1", logger="deployer.worker")
+    (started,) = lines(event="deployment.started", agent=NAME)
+    assert queued["deployment"] == started["deployment"]
+    assert queued["caller"].startswith("key:")
+
+
+def test_what_went_wrong_is_a_warning(server: RunningServer, lines: Lines) -> None:
+    package = zip_package("missing_module", name="broken")
+    headers = {"Content-Type": "application/zip"}
+    server.request("POST", "/v1/deployments?wait=60", data=package, headers=headers)
+    (event,) = lines(event="deployment.failed")
+    (step,) = lines(outcome="failed")
+    assert (event["level"], step["level"]) == ("warning", "warning")
+    assert event["deployment"] == step["deployment"]
+
+
 def test_what_a_request_has_done_in_other_threads_carries_its_id(
     server: RunningServer, lines: Lines
 ) -> None:

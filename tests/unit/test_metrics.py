@@ -57,15 +57,18 @@ class World:
         self.views_: tuple[AgentView, ...] = ()
         self.usages: dict[str, Usage] = {}
         self.allowance = Allowance(memory_bytes=1000)
-        parts: Any = SimpleNamespace(
+        self.parts: Any = SimpleNamespace(
             store=self.store,
             processes=self.processes,
             instruments=self.instruments,
             state=StateDir(root),
             settings=Settings(max_agents=7),
         )
+        self.metrics = self.new_metrics()
+
+    def new_metrics(self) -> Metrics:
         agents: Any = self
-        self.metrics = Metrics(parts, agents, held=lambda: 3, held_limit=16)
+        return Metrics(self.parts, agents, held=lambda: 3, held_limit=16)
 
     def views(self) -> tuple[AgentView, ...]:
         return self.views_
@@ -273,19 +276,20 @@ def test_a_key_for_some_agents_sees_their_series_and_nothing_of_the_whole(world:
 # The cost -----------------------------------------------------------------------------------------
 
 
-def test_a_scrape_of_200_agents_costs_less_than_20_ms_of_a_cpu(world: World) -> None:
+def test_a_scrape_of_200_agents_writes_what_has_changed_and_no_more(world: World) -> None:
     for number in range(40):
         world.instruments.count_request("GET", f"/route/{number}", 200, 0.01)
-    costs = []
+    first, later = [], []
     for scrape in range(12):
         for number in range(200):  # what no two scrapes have alike
-            world.usages[f"agent-{number}"] = use(
-                number + scrape / 7, 10**8 + number * 4096 + scrape
-            )
+            used = 10**8 + number * 4096 + scrape
+            world.usages[f"agent-{number}"] = use(cpu_seconds=scrape / 7, memory_bytes=used)
         answers = [replace(GOOD, seconds=scrape + number / 1e4) for number in range(200)]
         world.show(*(view(f"agent-{number}", answers[number]) for number in range(200)))
-        began = time.process_time()
-        text = world.metrics.text()
-        costs.append(time.process_time() - began)
+        for metrics, costs in ((world.metrics, later), (world.new_metrics(), first)):
+            began = time.process_time()
+            text = metrics.text()
+            costs.append(time.process_time() - began)
     assert text.count(b"\n") > 200 * 18
-    assert min(costs) < 0.020, costs
+    # Of a CPU: 11 to 16 ms after 23 to 37 ms, as fast as the machine happens to be.
+    assert min(later) < 0.75 * min(first), (later, first)
