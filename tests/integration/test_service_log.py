@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server, wait_until
@@ -131,6 +132,17 @@ def test_what_a_request_has_done_in_other_threads_carries_its_id(
     server.request("POST", f"/v1/agents/{NAME}/restart", headers={"X-Request-Id": "again-1"})
     (line,) = lines(request_id="again-1", event="agent.restarting")
     assert (line["agent"], line["level"]) == (NAME, "info")
+
+
+def test_a_stream_is_told_once_its_client_has_left(server: RunningServer, lines: Lines) -> None:
+    headers = {"X-Request-Id": "stream-1", "Authorization": f"Bearer {server.token}"}
+    url = f"{server.url}/v1/events?follow=1"
+    with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
+        assert answer.status_code == 200
+        metrics = server.request("GET", "/metrics").text
+        assert "\natoll_deployer_http_requests_in_flight 2.0\n" in metrics
+    (line,) = lines(request_id="stream-1")
+    assert line["route"] == "/v1/events"
 
 
 def test_health_checks_leave_no_lines(server: RunningServer, lines: Lines) -> None:
