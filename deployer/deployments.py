@@ -17,6 +17,7 @@ from deployer.errors import (
     DeploymentCanceledError,
     ReleaseDamagedError,
     ReleaseInUseError,
+    SupervisordUnreachableError,
     TooManyAgentsError,
 )
 from deployer.journals import Journal
@@ -68,6 +69,10 @@ class Deployments:
         """Carry a queued deployment out to its end, whatever that is; its row tells.
 
         The caller holds the agent's lock.
+
+        Raises:
+            SupervisordUnreachableError: Nobody can tell what runs, so nothing could be undone. The
+                row still says "running": it is to be abandoned once supervisord answers again.
         """
         if not self._store.deployments.begin(deployment):
             return  # canceled while it waited for the agent's lock
@@ -76,6 +81,8 @@ class Deployments:
             self._put_live(
                 deployment, Journal(self._store, self._instruments, deployment, canceled)
             )
+        except SupervisordUnreachableError:
+            raise  # killed, mostly, and this server ends with it; the next one undoes
         except Exception as error:  # noqa: BLE001 - the row must not say "running" for ever
             if not isinstance(error, DeployerError):
                 _log.exception("deployment %s of %s broke", deployment.id, deployment.agent)
@@ -86,13 +93,21 @@ class Deployments:
             _log.warning("cannot tidy up after deployment %s: %s", deployment.id, error)
         self._end(deployment, DeploymentStatus.SUCCEEDED)
 
-    def abandon(self, deployment: Deployment) -> None:
-        """Undo a deployment that was running when the server ended."""
+    def abandon(self, deployment: Deployment, why: str = "the server ended") -> None:
+        """Undo a deployment that nobody goes on with.
+
+        Args:
+            deployment: One that is running, as its row says.
+            why: What came between; its last step is added.
+
+        Raises:
+            SupervisordUnreachableError: It cannot be undone yet.
+        """
         deployment = self._store.deployments.get(deployment.id)
         step = deployment.steps[-1].name if deployment.steps else "its first step"
         error = DeploymentAbandonedError(
-            f"cannot finish deploying {deployment.agent}: the server ended during {step}",
-            cause=f"the server ended during {step}",
+            f"cannot finish deploying {deployment.agent}: {why} during {step}",
+            cause=f"{why} during {step}",
             hint="deploy again",
         )
         if self._is_live(deployment):
@@ -126,6 +141,12 @@ class Deployments:
             )
         self._forget(release)
         self._store.events.add("release.deleted", agent, f"release {number} of {agent} was deleted")
+
+    def finish_deleting(self, agent: str) -> None:
+        """Delete what releases of an agent left whose deletion the server did not survive."""
+        for release in self._store.releases.of_agent(agent):
+            if release.status is ReleaseStatus.DISCARDED:
+                self._forget(release)
 
     def _put_live(self, deployment: Deployment, journal: Journal) -> None:
         agent = self._store.agents.find(deployment.agent) or self._new_agent(deployment.agent)
@@ -310,6 +331,8 @@ class Deployments:
         is_back = False
         try:
             is_back = self._undo(self._store.deployments.get(deployment.id))
+        except SupervisordUnreachableError:
+            raise
         except DeployerError as also:
             _log.error("cannot undo deployment %s: %s", deployment.id, also.detail)
             self._store.agents.set_last_error(deployment.agent, also.detail)
@@ -366,6 +389,7 @@ class Deployments:
 
     def _forget(self, release: Release) -> None:
         """Delete everything of a release; its row goes last, so that a crash finds the rest."""
+        self._store.releases.set_status(release, ReleaseStatus.DISCARDED)
         self._runs.discard(release)
         self._files.delete(release.agent, release.number)
         self._store.releases.remove(release)

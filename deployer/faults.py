@@ -3,7 +3,8 @@
 Off unless the variable ``ATOLL_FAULT_POINTS`` names a file. While that file is there, each place
 that a deployment or an act reaches is appended to ``FILE.trace``; at the place whose number stands
 in the file, the file is removed and the process kills itself by SIGKILL, as the kernel or an
-operator might at just that moment.
+operator might at just that moment. Where ``supervisord`` follows the number, it is this process's
+parent that is killed, and this one goes on for as long as it has not noticed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def _count_up(path: Path, place: str) -> None:
     global _count, _armed_at  # noqa: PLW0603 - one process, one count
     try:
         armed_at = path.stat().st_mtime_ns
-        deadly = int(path.read_text(encoding="ascii"))
+        number, *victim = path.read_text(encoding="ascii").split()
+        deadly = int(number)
     except (FileNotFoundError, ValueError):
         return
     if armed_at != _armed_at:
@@ -49,4 +51,4 @@ def _count_up(path: Path, place: str) -> None:
         trace.write(f"{place}\n")
     if _count == deadly:
         path.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getppid() if victim == ["supervisord"] else os.getpid(), signal.SIGKILL)

@@ -216,6 +216,7 @@ class ReleaseStatus(StrEnum):
     INSTALLED = "installed"  # whole, but it has not yet proven that it serves
     PROVEN = "proven"  # was healthy at least once
     FAILED = "failed"
+    DISCARDED = "discarded"  # being deleted; a new server process goes on with it
 
 
 @dataclass(frozen=True, slots=True)

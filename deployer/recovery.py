@@ -66,6 +66,8 @@ class Recovery:
             if agent.desired is Desired.REMOVED:
                 with self._passed_over(f"remove {agent.name}"):
                     self._agents.remove(agent.name)
+            with self._passed_over(f"delete releases of {agent.name}"):
+                self._deployments.finish_deleting(agent.name)
         self._remove_stray_programs()
         self._remove_stray_directories()
         self._runs.tidy_identities()

@@ -20,6 +20,7 @@ from deployer.errors import (
     DeployerError,
     ReleaseInUseError,
     StrategyUnsupportedError,
+    SupervisordUnreachableError,
 )
 from deployer.launches import read_manifest
 from deployer.model import Deployment, DeploymentStatus, Release, Strategy
@@ -32,6 +33,7 @@ _log: Final = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _LOCK_SECONDS: Final = 600.0
+_SHORT_LOCK_SECONDS: Final = 10.0
 _AGAIN_SECONDS: Final = 5.0
 _ACTS_AT_ONCE: Final = 32
 
@@ -131,8 +133,13 @@ class Worker:
             ReleaseInUseError: It is the current one, or the one to go back to.
             AgentBusyError: Somebody is at work on the agent.
         """
-        with self._locks.hold(agent, f"delete release {number} of {agent}", timeout_seconds=10):
-            self._deployments.delete_release(agent, number)
+
+        def delete() -> None:
+            what = f"delete release {number} of {agent}"
+            with self._locks.hold(agent, what, timeout_seconds=_SHORT_LOCK_SECONDS):
+                self._deployments.delete_release(agent, number)
+
+        self.act(delete).result()
 
     def cancel(self, deployment_id: str) -> Deployment:
         """Ask a deployment to end before it is activated; one that is over stays as it is.
@@ -151,8 +158,10 @@ class Worker:
         return self._actors.submit(contextvars.copy_context().run, act)
 
     def resume(self) -> None:
-        """Go on with what was queued when the server ended."""
+        """Go on with what was queued when the server ended, and what could not be undone."""
         for deployment in self._store.deployments.unfinished():
+            if deployment.status is DeploymentStatus.RUNNING:
+                self._deployers.submit(self._abandon_later, deployment)
             self._drain_soon(deployment.agent)
 
     def close(self) -> None:
@@ -207,14 +216,14 @@ class Worker:
             self._draining.discard(agent)
             return None
 
-    def _abandon_later(self, deployment: Deployment) -> None:
-        """Undo a deployment as soon as the database can be written again."""
+    def _abandon_later(self, deployment: Deployment, why: str = "the server ended") -> None:
+        """Undo a deployment as soon as the database can be written and supervisord answers."""
         while not self._ended.wait(_AGAIN_SECONDS):
             try:
                 with self._locks.hold(
                     deployment.agent, f"undo {deployment.id}", timeout_seconds=_LOCK_SECONDS
                 ):
-                    self._deployments.abandon(deployment)
+                    self._deployments.abandon(deployment, why)
             except (sqlite3.Error, OSError, DeployerError) as error:
                 _log.warning("cannot undo deployment %s yet: %s", deployment.id, error)
             else:
@@ -230,6 +239,9 @@ class Worker:
             self._store.keep_copy(self._copy)
         except AgentBusyError as error:
             self._store.deployments.end(deployment, DeploymentStatus.FAILED, failure_of(error))
+        except SupervisordUnreachableError as error:
+            _log.error("cannot finish deployment %s: %s", deployment.id, error.detail)
+            self._abandon_later(deployment, "supervisord did not answer")
         except sqlite3.Error:
             # A full disk, most likely. The row still says "running", and nothing else may be done
             # with the agent until what was begun is undone.

@@ -1,0 +1,168 @@
+"""Things that change state, interrupted by tests at the places that `deployer.faults` names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from deployer.errors import DeployerError
+from deployer.faults import VARIABLE
+from tests.package_zips import zip_package
+from tests.servers import RunningServer, running_server, wait_until
+
+AGENT = "stdlib_agent"
+OLD = zip_package(AGENT, version="1.0.0")
+NEW = zip_package(AGENT, version="2.0.0")
+BROKEN = zip_package("exits_at_once", name=AGENT, version="9.0.0")
+
+
+@contextlib.contextmanager
+def server_with_faults(root: Path, cache_dir: Path) -> Iterator[RunningServer]:
+    """Run a server that can be told to die."""
+    os.environ[VARIABLE] = str(root / "fault")
+    try:
+        with running_server(root / "state", cache_dir=cache_dir) as it:
+            yield it
+    finally:
+        del os.environ[VARIABLE]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Something that changes state.
+
+    Attributes:
+        prepare: Brings the server to where the act begins; it may be there already.
+        act: What is interrupted.
+    """
+
+    prepare: Callable[[RunningServer], None]
+    act: Callable[[RunningServer], object]
+
+
+def is_running(server: RunningServer, version: str) -> bool:
+    try:
+        agent = server.client.agent(AGENT)
+    except DeployerError:
+        return False
+    return agent.status == "running" and agent.version == version
+
+
+def nothing(server: RunningServer) -> None:
+    with contextlib.suppress(DeployerError):
+        server.client.remove(AGENT)
+
+
+def old_runs(server: RunningServer) -> None:
+    if not is_running(server, "1.0.0"):
+        server.client.deploy(OLD)
+
+
+def two_releases(server: RunningServer) -> None:
+    if is_running(server, "2.0.0") and len(server.client.releases(AGENT)) > 1:
+        return
+    nothing(server)
+    server.client.deploy(OLD)
+    server.client.deploy(NEW)
+
+
+def three_releases(server: RunningServer) -> None:
+    """Have releases 1 to 3, so that the first is neither current nor the one to go back to."""
+    nothing(server)
+    for version in ("1.0.0", "2.0.0", "3.0.0"):
+        server.client.deploy(zip_package(AGENT, version=version))
+
+
+def old_is_stopped(server: RunningServer) -> None:
+    old_runs(server)
+    server.client.stop(AGENT)
+
+
+def fail(server: RunningServer, strategy: str) -> None:
+    with pytest.raises(DeployerError):
+        server.client.deploy(BROKEN, strategy=strategy)
+
+
+SCENARIOS = {
+    "first deployment": Scenario(nothing, lambda server: server.client.deploy(OLD)),
+    "rehearse": Scenario(old_runs, lambda server: server.client.deploy(NEW, strategy="rehearse")),
+    "replace": Scenario(old_runs, lambda server: server.client.deploy(NEW, strategy="replace")),
+    "parallel": Scenario(old_runs, lambda server: server.client.deploy(NEW, strategy="parallel")),
+    "rollback": Scenario(two_releases, lambda server: server.client.rollback(AGENT)),
+    "start": Scenario(old_is_stopped, lambda server: server.client.start(AGENT)),
+    "stop": Scenario(old_runs, lambda server: server.client.stop(AGENT)),
+    "restart": Scenario(old_runs, lambda server: server.client.restart(AGENT)),
+    "first deployment that fails": Scenario(nothing, lambda server: fail(server, "rehearse")),
+    "replace that fails": Scenario(old_runs, lambda server: fail(server, "replace")),
+    "delete a release": Scenario(
+        three_releases, lambda server: server.client.delete_release(AGENT, 1)
+    ),
+    "remove": Scenario(old_runs, lambda server: server.client.remove(AGENT)),
+}
+
+
+def fault_file(server: RunningServer) -> Path:
+    return server.state.root.parent / "fault"
+
+
+def trace_of(server: RunningServer, scenario: Scenario) -> list[str]:
+    """Carry a scenario out undisturbed, and list the places it reaches."""
+    scenario.prepare(server)
+    trace = fault_file(server).with_name("fault.trace")
+    trace.unlink(missing_ok=True)
+    fault_file(server).write_text("0")
+    scenario.act(server)
+    fault_file(server).unlink()
+    places = trace.read_text().splitlines()
+    trace.unlink()
+    return places
+
+
+def act_till_the_end(server: RunningServer, scenario: Scenario) -> None:
+    """Carry a scenario out, whatever becomes of it."""
+    with contextlib.suppress(DeployerError, requests.RequestException):
+        scenario.act(server)
+
+
+def check_world(server: RunningServer, where: str) -> None:
+    """Whatever was interrupted: what is said is what is there, and nothing else is there."""
+    client, state = server.client, server.state
+
+    def is_settled() -> bool:
+        over = all(
+            each.status not in {"queued", "running"} for each in client.deployments(limit=20)
+        )
+        agents = client.agents()
+        return over and all(
+            each.status == ("running" if each.document["desired"] == "running" else each.status)
+            and each.status in {"running", "stopped", "installed"}
+            for each in agents
+        )
+
+    wait_until(is_settled, 30, f"settled after {where}: {client.agents()}")
+    agents = client.agents()
+    names = {agent.name for agent in agents}
+    assert {path.name for path in state.agents.iterdir()} == names, where
+    programs = {path.stem for path in state.conf_d.glob("*.conf")}
+    assert {path.name for path in state.policies.iterdir()} == programs, where
+    assert list(state.tmp.iterdir()) == [], where
+    for agent in agents:
+        numbers = {str(release.number) for release in client.releases(agent.name)}
+        assert {path.name for path in (state.agent(agent.name) / "releases").iterdir()} == numbers
+        assert all(
+            program.rpartition("--")[2] == str(agent.release)
+            for program in programs
+            if program.startswith(f"{agent.name}--")
+        ), f"{where}: {programs}"
+    leases = {lease.agent: lease.port for lease in client.ports().leases}
+    assert leases == {a.name: a.port for a in agents if a.status == "running"}, where
+    for agent in agents:
+        if agent.status == "running":
+            info = requests.get(f"{agent.url}/info", timeout=10).json()
+            assert info["pid"] == agent.pid, where

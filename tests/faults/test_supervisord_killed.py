@@ -1,0 +1,91 @@
+"""SIGKILL of supervisord in the middle of a deployment: the next start finds and leaves all whole.
+
+The agents die with it at once, the API within half a second, which it may use to do harm. Of the
+places that a deployment reaches, `POINTS` are tried: the first, the last, and evenly between them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.fault_scenarios import (
+    AGENT,
+    SCENARIOS,
+    Scenario,
+    act_till_the_end,
+    check_world,
+    fault_file,
+    server_with_faults,
+    trace_of,
+)
+from tests.servers import RunningServer, wait_gone, wait_until
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+
+POINTS = 5
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, installer_cache: Path
+) -> Iterator[RunningServer]:
+    with server_with_faults(tmp_path_factory.mktemp("g"), installer_cache) as it:
+        yield it
+
+
+def sample(places: list[str]) -> list[int]:
+    """Choose numbers of places, from 1 on."""
+    last = len(places) - 1
+    return sorted({1 + round(each * last / (POINTS - 1)) for each in range(POINTS)})
+
+
+def act_and_kill_supervisord(server: RunningServer, scenario: Scenario, number: int) -> bool:
+    """Carry a scenario out until supervisord is killed, and serve again; tell whether it was."""
+    assert server.process is not None
+    api = psutil.Process(server.api_pid())
+    fault_file(server).write_text(f"{number} supervisord")
+    actor = threading.Thread(target=act_till_the_end, args=(server, scenario))
+    actor.start()
+    wait_until(lambda: not fault_file(server).exists() or not actor.is_alive(), 60)
+    if fault_file(server).exists():  # what it does depends on timing: this time it did less
+        fault_file(server).unlink()
+        return False
+    server.process.wait(10)
+    psutil.wait_procs([api], timeout=10)
+    assert wait_gone(server.state.root) == []
+    server.start()
+    actor.join(60)
+    assert not actor.is_alive()
+    return True
+
+
+@pytest.mark.parametrize("name", ["first deployment", "replace", "rehearse"])
+def test_the_world_is_whole_wherever_supervisord_is_killed(
+    server: RunningServer, name: str
+) -> None:
+    scenario = SCENARIOS[name]
+    places = trace_of(server, scenario)
+    killed = 0
+    for number in sample(places):
+        where = f"{name} killed at {number} of {len(places)} ({places[number - 1]})"
+        scenario.prepare(server)
+        ports = {agent.name: agent.port for agent in server.client.agents()}
+        if not act_and_kill_supervisord(server, scenario, number):
+            continue
+        killed += 1
+        check_world(server, where)
+        latest = server.client.deployments(agent=AGENT)[0]
+        agents = server.client.agents()
+        if latest.status == "succeeded":  # killed after the point of no return
+            assert [agent.release for agent in agents] == [latest.release], where
+            continue
+        assert latest.status == "abandoned", f"{where}: {latest}"
+        assert "during" in (latest.failure.detail if latest.failure else ""), where
+        assert [(each.name, each.port) for each in agents] == list(ports.items()), where
+        assert {agent.version for agent in agents} <= {"1.0.0"}, where
+    assert killed > POINTS - 2
