@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
@@ -21,6 +22,7 @@ from deployer.client import Client, Step, deployment_of
 from deployer.errors import AgentUnknownError, DeployerError
 from tests.free_ports import free_ports
 from tests.package_zips import zip_package
+from tests.servers import wait_until
 
 READY_SECONDS = 30.0
 COMMAND_SECONDS = 90.0
@@ -262,7 +264,7 @@ def test_ctrl_c_ends_following_a_log_without_a_word(server: Serving, agent: str)
         text=True,
     )
     with child:
-        time.sleep(1.0)  # nothing is printed that could be waited for
+        wait_until(psutil.Process(child.pid).net_connections)  # it has asked, and prints nothing
         child.send_signal(signal.SIGINT)
         _, told = child.communicate(timeout=10)
     assert child.returncode == 130

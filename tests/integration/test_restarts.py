@@ -299,7 +299,7 @@ def test_deaths_are_counted_and_limited_while_the_api_is_down(own_server: Runnin
 def test_a_restart_that_is_due_later_is_left_to_the_policy_by_a_new_api(
     own_server: RunningServer,
 ) -> None:
-    own_server.client.deploy(crasher(restart_delay=3))
+    own_server.client.deploy(crasher(restart_delay=6))
     kill_agent(own_server)
     kill_agent(own_server)
     wait_until(lambda: own_server.client.agent("crasher").restarts == 1)
