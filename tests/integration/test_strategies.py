@@ -65,16 +65,51 @@ def url_of(server: RunningServer) -> str:
     return url
 
 
+HANGS = "serve(lambda path: time.sleep(600))"
+ANSWERS_500 = "serve(lambda path: (500, {}))"
+SICKENS = "began = time.time(); serve(lambda path: (200 if time.time() - began < 1 else 500, {}))"
+
+
+def sick_package(serving: str, soak_seconds: int = 0) -> bytes:
+    """Make a package that starts and is no good."""
+    health = "start_seconds = 2\ntimeout_seconds = 1"
+    return zip_package(
+        AGENT,
+        version="9.9.9",
+        extra_files={"first.py": f"import time\nfrom serving import serve\n{serving}\n"},
+        replace={
+            "[agent]": f"[deployment]\nmin_healthy_seconds = {soak_seconds}\n"
+            '[agent]\nentrypoint = "first.py"',
+            "start_seconds = 20": health,
+        },
+    )
+
+
 @pytest.mark.parametrize("strategy", ["rehearse", "parallel"])
-def test_a_broken_release_costs_no_request(server: RunningServer, strategy: str) -> None:
+@pytest.mark.parametrize(
+    ("broken", "why", "step"),
+    [
+        pytest.param(broken_package(), "exited", "", id="exits"),
+        pytest.param(sick_package(HANGS), "not healthy", "health_check", id="hangs"),
+        pytest.param(sick_package(ANSWERS_500), "HTTP 500", "health_check", id="answers 500"),
+        pytest.param(sick_package(SICKENS, soak_seconds=4), "HTTP 500", "soak", id="sickens"),
+    ],
+)
+def test_a_broken_release_costs_no_request(
+    server: RunningServer, broken: bytes, why: str, step: str, strategy: str
+) -> None:
     server.client.deploy(zip_package(AGENT))
+    before = server.client.agent(AGENT)
     with load_on(url_of(server)) as load:
         wait_until(lambda: load.answered > 20)
-        with pytest.raises(DeployerError):
-            server.client.deploy(broken_package(), strategy=strategy)
+        with pytest.raises(DeployerError, match=why):
+            server.client.deploy(broken, strategy=strategy)
         enough = load.answered + 20
         wait_until(lambda: load.answered > enough)
     assert load.lost == []
+    assert steps_of_latest(server)[-1].endswith(step)  # which it is when it exits is chance
+    after = server.client.agent(AGENT)
+    assert (after.pid, after.release) == (before.pid, before.release)
 
 
 def test_rehearse_proves_the_release_elsewhere_and_keeps_the_port(server: RunningServer) -> None:
