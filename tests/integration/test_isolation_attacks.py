@@ -51,6 +51,10 @@ write own venv            | EROFS  | EROFS  | EROFS  | EACCES | open
 symlink to B secret       | ENOENT | ENOENT | ENOENT | EACCES | open
 hardlink B secret         | ENOENT | ENOENT | ENOENT | EXDEV  | open
 read server config        | ENOENT | ENOENT | ENOENT | EACCES | open
+read secrets.key          | ENOENT | ENOENT | ENOENT | EACCES | open
+read state.db             | ENOENT | ENOENT | ENOENT | EACCES | open
+write state.db            | EACCES | EACCES | EACCES | EACCES | open
+read token                | ENOENT | ENOENT | ENOENT | EACCES | open
 read /etc/shadow          | EACCES | EACCES | EACCES | EACCES | EACCES
 read /root                | EACCES | EACCES | EACCES | EACCES | EACCES
 list /tmp                 | open   | open   | EACCES | EACCES | open
@@ -85,6 +89,7 @@ SysV memory of B          | ENOENT | ENOENT | ENOENT | open   | open
 gain privileges           | EPERM  | EPERM  | EPERM  | EPERM  | EPERM
 unshare and mount         | EPERM  | open   | EPERM  | EPERM  | open
 plant a policy            | ENOENT | ENOENT | ENOENT | EACCES | open
+list policies             | ENOENT | ENOENT | ENOENT | EACCES | open
 read own policy           | ENOENT | ENOENT | ENOENT | EACCES | open
 write a log               | ENOENT | ENOENT | ENOENT | EACCES | open
 move own data away        | EACCES | EACCES | EACCES | EACCES | open
@@ -133,6 +138,7 @@ def report(root: Path, cache_dir: Path | None, level: str, **options: Any) -> di
         nothing_left_to_share(),
         running_server(root, cache_dir=cache_dir, **server_settings) as server,
     ):
+        server.client.set_secret("KEPT", "what neither is given")  # so that there is a key
         for name in ("victim", "intruder"):
             server.client.deploy(zip_package("intruder", name=name))
         agents = {name: server.client.agent(name) for name in ("victim", "intruder")}
