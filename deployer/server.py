@@ -118,7 +118,9 @@ class Server:
             supervisord=supervisord,
             processes=ProcessTable(supervisord.states),
             trust=Trust(settings.trust, self._state),
-            limiter=Limiter(self._state, settings.limits),
+            limiter=Limiter(
+                self._state, settings.limits, own_uids=isolation.agent_uids is not None
+            ),
             usages=Usages(self._state.root),
             secrets=AgentSecrets(store, self._state),
         )

@@ -42,8 +42,14 @@ _RUNS_REMEMBERED: Final = 4
 class Limiter:
     """Holds the agents of one server to their limits."""
 
-    def __init__(self, state: StateDir, settings: LimitSettings) -> None:
-        """Find out what works here; `close` removes what was made for it."""
+    def __init__(self, state: StateDir, settings: LimitSettings, *, own_uids: bool = False) -> None:
+        """Find out what works here; `close` removes what was made for it.
+
+        Args:
+            state: Of this server.
+            settings: What may be used, and what holds where a manifest says nothing.
+            own_uids: Whether each agent has a uid of its own.
+        """
         self._settings = settings
         self.machine = Machine.look()
         own = find_own_groups()
@@ -53,7 +59,7 @@ class Limiter:
         }
         candidates = [kinds[name] for name in kinds if name in settings.mechanisms]
         self.mechanisms, failures = choose_mechanisms(
-            candidates, rlimits="rlimits" in settings.mechanisms, own_uids=False
+            candidates, rlimits="rlimits" in settings.mechanisms, own_uids=own_uids
         )
         for failure in failures:
             _log.info("limits: not %s", failure)
