@@ -16,10 +16,11 @@ from deployer.agents import Agents
 from deployer.crash_loops import CrashLoops, is_death
 from deployer.errors import DeployerError, SupervisordRefusedError
 from deployer.intents import Intents
-from deployer.logs import EVIDENCE_LINES, tail
+from deployer.logs import tail
 from deployer.model import Agent, Desired, Process, Release, State, agent_of_program
 from deployer.parts import Parts
 from deployer.readings import Reading
+from deployer.run_logs import EVIDENCE_LINES
 from deployer.runs import Runs
 from deployer.statuses import AgentView
 from deployer.store import now

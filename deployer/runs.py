@@ -31,11 +31,11 @@ from deployer.launches import (
     rehearsal_place,
 )
 from deployer.limits.allowances import Allowance
-from deployer.logs import RunLog
 from deployer.manifest import AgentTable, Manifest
 from deployer.model import Answer, HealthCheck, Process, Release, RestartPolicy, State
 from deployer.parts import Parts
 from deployer.processes import is_running
+from deployer.run_logs import RunLog
 from deployer.sockets import PortTakenError, Sockets
 from deployer.store import now
 from deployer.trees import delete_tree

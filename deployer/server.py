@@ -70,6 +70,9 @@ THREADS: Final = 32
 _SUPERVISORD_SECONDS: Final = 30.0
 _PARENT_SECONDS: Final = 0.5
 _ABOVE_LIMIT_BYTES: Final = 1024 * 1024
+_OUTPUT_BYTES: Final = 1024 * 1024
+"""What one connection may hold: waitress keeps what it has sent until a buffer is so full."""
+
 _SPOOL_BYTES: Final = 1024 * 1024
 
 
@@ -175,6 +178,7 @@ class Server:
             ident="atoll-deployer",
             max_request_body_size=self._settings.limits.upload_bytes + _ABOVE_LIMIT_BYTES,
             inbuf_overflow=_SPOOL_BYTES,
+            outbuf_high_watermark=_OUTPUT_BYTES,
             asyncore_use_poll=True,
             channel_request_lookahead=1,  # or nobody sees that the client of a held request left
             clear_untrusted_proxy_headers=False,  # we do, for more headers and proxies than it can

@@ -19,7 +19,7 @@ from deployer.api.services import Services
 from deployer.errors import BadRequestError, WaitTimeoutError
 from deployer.keys import Scope
 from deployer.logs import tail
-from deployer.model import Release, State
+from deployer.model import State
 from deployer.statuses import AgentStatus, AgentView
 
 _ACT_SECONDS: Final = 60.0
@@ -239,38 +239,6 @@ class AgentWait:
         write(resp, agent_document(view, req, self._services))
 
 
-class AgentLogs:
-    """The last lines of an agent's logs, at ``/v1/agents/{agent}/logs``."""
-
-    def __init__(self, services: Services) -> None:
-        """Read through services."""
-        self._services = services
-        self._state = services.parts.state
-
-    @operation(
-        "Read an agent's log",
-        {HTTPStatus.OK: documents.Logs},
-        scope=Scope.READ,
-        problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND),
-        query={"stream": "stdout, stderr or install", "tail": "How many lines, up to 10000"},
-    )
-    def on_get(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
-        """Read the last lines of its current release, oldest first."""
-        view = self._services.agents.view(agent)
-        lines = min(req.get_param_as_int("tail", min_value=0, default=100), 10_000)
-        stream = _stream(req.get_param("stream") or documents.LogStream.STDOUT)
-        found = [] if view.release is None else self._read(view.release, stream, lines)
-        write(resp, documents.Logs(agent=agent, stream=stream, lines=found))
-
-    def _read(self, release: Release, stream: documents.LogStream, lines: int) -> list[str]:
-        paths = {
-            documents.LogStream.STDOUT: self._state.stdout_log(release.program),
-            documents.LogStream.STDERR: self._state.stderr_log(release.program),
-            documents.LogStream.INSTALL: self._state.install_log(release.agent, release.number),
-        }
-        return self._services.parts.secrets.redact(release, tail(paths[stream], lines))
-
-
 class AgentWhy:
     """Why an agent is not as it should be, at ``/v1/agents/{agent}/why``."""
 
@@ -331,12 +299,3 @@ def _has_other_secrets(services: Services, view: AgentView) -> bool:
     if view.release is None or not view.is_alive:
         return False
     return services.parts.secrets.has_changed(view.release)
-
-
-def _stream(word: str) -> documents.LogStream:
-    if word in set(documents.LogStream):
-        return documents.LogStream(word)
-    raise BadRequestError(
-        f"cannot read stream {word[:40]!r}: it is one of {', '.join(documents.LogStream)}",
-        cause="no such stream",
-    )

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deployer.api import machine, packages
+from deployer.api.agent_logs import AgentLogs
 from deployer.api.agent_secrets import OneSecret, Secrets
 from deployer.api.agents import (
     AgentAct,
     AgentKill,
-    AgentLogs,
     Agents,
     AgentWait,
     AgentWhy,

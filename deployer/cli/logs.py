@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
 
 from deployer.cli.connections import remote
+from deployer.cli.log_lines import LogLines, follow_all
 from deployer.cli.terminals import Terminal
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command
-@click.argument("name")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("-f", "--follow", is_flag=True, help="Go on with each new line until Ctrl-C.")
 @click.option(
     "--stream",
@@ -28,26 +30,27 @@ if TYPE_CHECKING:
 def logs(
     client: Client,
     terminal: Terminal,
-    name: str,
+    names: tuple[str, ...],
     follow: bool,  # noqa: FBT001 - as click hands it over
     stream: str,
     tail: int,
 ) -> None:
-    """Print the last lines of an agent's log."""
-    if not follow:
+    """Print the last lines of agents' logs.
+
+    With several agents each line begins with the name of its agent. -f goes on over restarts and
+    releases, also while the server restarts.
+    """
+    printer = LogLines(terminal, stream, names)
+    if follow:
+        follow_all(client, printer, names, stream, tail)
+        return
+    for name in names:
         found = client.logs(name, stream=stream, tail=tail)
         if terminal.as_json:
             terminal.document(found.document)
-            return
+            continue
         for line in found.lines:
-            terminal.raw_line(line)
-        return
-    for line in client.follow_logs(name, stream=stream, tail=tail):
-        if terminal.as_json:
-            # One document a line, for those who read it while it grows.
-            click.echo(json.dumps({"agent": name, "stream": stream, "line": line}))
-        else:
-            terminal.raw_line(line)
+            printer.line(name, line)
 
 
 @click.command
@@ -69,15 +72,33 @@ def why(client: Client, terminal: Terminal, name: str) -> None:
 @click.command
 @click.option("--agent", metavar="NAME", help="Of this agent only.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option("-f", "--follow", is_flag=True, help="Go on with each new one until Ctrl-C.")
 @remote
-def events(client: Client, terminal: Terminal, agent: str | None, limit: int) -> None:
+def events(
+    client: Client,
+    terminal: Terminal,
+    agent: str | None,
+    limit: int,
+    follow: bool,  # noqa: FBT001 - as click hands it over
+) -> None:
     """List what happened, the latest last."""
-    found = client.events(agent=agent)[-limit:]
-    if terminal.as_json:
-        terminal.documents("events", found)
+    found = client.events(agent=agent)
+    shown = found[-limit:]
+    if not follow:
+        if terminal.as_json:
+            terminal.documents("events", shown)
+        else:
+            rows = [(_local_time(each), each.agent, each.kind, each.message) for each in shown]
+            terminal.table(("AT", "AGENT", "KIND", "MESSAGE"), rows)
         return
-    rows = [(_local_time(each), each.agent, each.kind, each.message) for each in found]
-    terminal.table(("AT", "AGENT", "KIND", "MESSAGE"), rows)
+    # From where the list ends, so that nothing falls between the two.
+    after = found[-1].id if found else 0
+    for each in chain(shown, client.follow_events(agent=agent, after=after)):
+        if terminal.as_json:
+            click.echo(json.dumps(dict(each.document)))
+        else:
+            words = (_local_time(each), each.agent, each.kind, each.message)
+            terminal.line("  ".join(word for word in words if word))
 
 
 def _local_time(event: Event) -> str | None:

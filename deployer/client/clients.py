@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import quote
 
-from deployer.client import deploys, streams, tails
+from deployer.client import deploys, follows
 from deployer.client.answers import Answer, unreadable
 from deployer.client.archives import open_archive
 from deployer.client.keys import AuditEntry, Key
@@ -27,7 +27,7 @@ from deployer.client.nouns import (
     Step,
     Why,
 )
-from deployer.client.sessions import NotStreamedError, Session
+from deployer.client.sessions import Session
 from deployer.errors import (
     AgentUnknownError,
     PackageUnknownError,
@@ -89,6 +89,12 @@ class Client:
         """Let go of the connections."""
         self.close()
 
+    def twin(self) -> Self:
+        """Make another client of the same server, for another thread."""
+        twin = type(self).__new__(type(self))
+        twin._session = self._session.twin()  # noqa: SLF001 - our own
+        return twin
+
     def close(self) -> None:
         """Let go of the connections."""
         self._session.close()
@@ -121,6 +127,17 @@ class Client:
             found += map(Event.read, _items(page, "events"))
             if len(page["events"]) < _EVENTS:
                 return found
+
+    def follow_events(
+        self, *, agent: str | None = None, after: int | None = None
+    ) -> Iterator[Event]:
+        """Give each event as it happens, until the caller stops asking; none is lost.
+
+        Args:
+            agent: Only what concerns this agent.
+            after: The id of the last event that is known; None: from now on.
+        """
+        return follows.events(self._session, {"agent": agent}, after)
 
     # Packages and deployments --------------------------------------------------------------------
 
@@ -289,30 +306,52 @@ class Client:
         """Ask why an agent is as it is."""
         return Why.read(self._get(_agent_path(name, "why")))
 
-    def logs(self, name: str, *, stream: str = "stdout", tail: int = _PAGE) -> Logs:
-        """Read the last lines of a log.
+    def logs(
+        self,
+        name: str,
+        *,
+        stream: str = "stdout",
+        tail: int = _PAGE,
+        after: str | None = None,
+        wait_seconds: float = 0,
+    ) -> Logs:
+        """Read the last lines of a log, or those that were written after some.
 
         Args:
             name: The agent's.
             stream: stdout, stderr or install.
             tail: How many lines.
+            after: The `next` of former ones; then all that one release has written since.
+            wait_seconds: How long to wait for such, at most 20.
+        """
+        hold = max(0, min(deploys.LONGEST_HOLD_SECONDS, int(wait_seconds)))
+        params = {"stream": stream, "tail": tail, "after": after, "wait": hold}
+        return Logs.read(self._get(_agent_path(name, "logs"), params, hold))
+
+    def follow_logs(
+        self,
+        name: str,
+        *,
+        stream: str = "stdout",
+        tail: int = _PAGE,
+        on_note: Callable[[str], None] | None = None,
+    ) -> Iterator[str]:
+        """Give the last lines of a log and then each new one, from release to release.
+
+        No line is lost and none comes twice, whatever restarts, also the server. Ends when the
+        agent is removed, or when the caller stops asking.
+
+        Args:
+            name: The agent's.
+            stream: stdout, stderr or install.
+            tail: How many lines to begin with.
+            on_note: Is told in words when another release goes on, and where lines may be missing.
         """
         params = {"stream": stream, "tail": tail}
-        return Logs.read(self._get(_agent_path(name, "logs"), params))
-
-    def follow_logs(self, name: str, *, stream: str = "stdout", tail: int = _PAGE) -> Iterator[str]:
-        """Give the last lines of a log and then each new one, across rotations and restarts.
-
-        Ends when the server ends the stream, or when the caller stops asking.
-        """
-        params = {"stream": stream, "tail": tail, "follow": 1}
-        try:
-            for event in streams.follow(self._session, _agent_path(name, "logs"), params):
-                yield event.data
-        except NotStreamedError:
-            yield from tails.follow(
-                lambda lines: self.logs(name, stream=stream, tail=lines).lines, tail
-            )
+        for part in follows.logs(self._session, _agent_path(name, "logs"), params):
+            if part.note and on_note is not None:
+                on_note(part.note)
+            yield from part.lines
 
     # Releases ------------------------------------------------------------------------------------
 

@@ -8,9 +8,11 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from deployer.client import streams
 from deployer.client.archives import Archive, Upload
 from deployer.client.nouns import Connection, Deployed, Deployment, Package, Step
 from deployer.client.problems import deployment_of, error_from_deployment
+from deployer.client.sessions import NotStreamedError
 from deployer.errors import (
     ChecksumConflictError,
     DeployerError,
@@ -193,14 +195,35 @@ def follow(
     """Watch a deployment until it is over, whether well or not.
 
     An API that is killed meanwhile comes back and settles the deployment, so half a minute
-    without an answer is borne.
+    without an answer is borne. A server that streams as much as it can already is asked again and
+    again instead.
 
     Raises:
         WaitTimeoutError: It is not over after wait_seconds; it goes on.
         ServerUnreachableError: The server stays away.
     """
-    told: dict[int, tuple[str, str]] = {}  # outcome and message of each step, by its place
     deadline = time.monotonic() + wait_seconds
+    path = f"{_PATH}/{deployment.id}/events"
+    try:
+        for event in streams.follow(session, path, {}, deadline=deadline):
+            if event.event == "end":
+                return Deployment.read(event.document)
+            if event.event == "step" and on_progress is not None:
+                on_progress(Step.read(event.document))
+    except (TooBusyError, NotStreamedError):
+        return _look_until(session, deployment, deadline, wait_seconds, on_progress)
+    raise _overdue(_look(session, deployment.id, {"wait": 0}), wait_seconds)
+
+
+def _look_until(
+    session: Session,
+    deployment: Deployment,
+    deadline: float,
+    wait_seconds: float,
+    on_progress: Callable[[Step], None] | None,
+) -> Deployment:
+    """Watch a deployment by looking at it, held by the server as long as nothing changes."""
+    told: dict[int, tuple[str, str]] = {}  # outcome and message of each step, by its place
     answered_at = time.monotonic()
     while True:
         if on_progress is not None:

@@ -406,11 +406,23 @@ class Event(Answer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logs(Answer):
-    """The last lines of one of an agent's logs."""
+    """Lines of one of an agent's logs.
+
+    Attributes:
+        agent: Its name.
+        stream: stdout, stderr or install.
+        release: The number of the release that wrote them; None: there is none yet.
+        lines: Without their ends, the oldest first.
+        gap: Before them lines may be missing: they were rotated away before they were read.
+        next: Where to read on.
+    """
 
     agent: str
     stream: str
+    release: int | None = None
     lines: tuple[str, ...] = field(default=(), metadata=TEXTS)
+    gap: bool = False
+    next: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import ipaddress
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
 import requests
@@ -74,6 +74,7 @@ class Session:
         """
         self.url = _server_url(url)
         self.timeout_seconds = timeout_seconds
+        self._token = token
         self._root = http_url(self.url)
         self._http = open_session(self.url)
         self._http.auth = _Bearer(_checked(token))
@@ -82,6 +83,10 @@ class Session:
         # A proxy named in the variables is for the world outside and cannot reach this host's
         # loopback, but would get to see the token.
         self._http.trust_env = not _is_local(self.url)
+
+    def twin(self) -> Self:
+        """Make another way to the same server, for another thread."""
+        return type(self)(self.url, self._token, timeout_seconds=self.timeout_seconds)
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -271,6 +271,44 @@ def test_ctrl_c_ends_following_a_log_without_a_word(server: Serving, agent: str)
     assert told.strip() == ""
 
 
+def test_logs_of_several_agents_carry_their_names_and_end_with_the_agents(
+    server: Serving, client: Client
+) -> None:
+    names = ("talks", "talks-too")
+    for name in names:
+        replace = {"serving.serve(answer)": TALK}
+        client.deploy(zip_package("stdlib_agent", name=name, replace=replace))
+    printed = server.ok("logs", *names)
+    assert sorted(printed.splitlines()) == [
+        "talks     | one",
+        "talks     | two",
+        "talks-too | one",
+        "talks-too | two",
+    ]
+    argv = [*command("logs", *names, "-f"), "--state-dir", str(server.state)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        heard = [child.stdout.readline() for _ in range(4)]
+        for name in names:
+            client.remove(name)
+        assert child.wait(20) == 0
+    assert sorted(line.strip() for line in heard) == sorted(printed.splitlines())
+
+
+def test_events_are_printed_as_they_happen(server: Serving, agent: str, client: Client) -> None:
+    argv = [*command("events", "-f", "--agent", agent, "--limit", "1", "--json")]
+    with subprocess.Popen(
+        [*argv, "--state-dir", str(server.state)], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        last = json.loads(child.stdout.readline())
+        client.stop(agent)
+        first = json.loads(child.stdout.readline())
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 130
+    assert (last["kind"], first["kind"]) == ("deployment.succeeded", "agent.stopped")
+
+
 def test_why_says_of_a_good_agent_that_nothing_is_wrong(server: Serving, agent: str) -> None:
     assert "nothing is known to be wrong" in server.ok("why", agent)
 

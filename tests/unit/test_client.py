@@ -21,7 +21,6 @@ import pytest
 from deployer.client import Client, Deployment, Step, deployment_of
 from deployer.client.archives import open_archive, pack
 from deployer.client.streams import ServerSentEvent, events
-from deployer.client.tails import newer
 from deployer.errors import (
     AgentUnknownError,
     AuthenticationRequiredError,
@@ -166,6 +165,7 @@ CONNECTION = {
     "version": "1.0",
     "checksum": MD5,
 }
+BUSY = problem(429, "too-busy", detail="cannot hold another request: all places are taken")
 UNKNOWN = problem(404, "package-unknown", detail="cannot deploy it: upload it first")
 
 
@@ -417,6 +417,8 @@ class Protocol:
                 return Answer(201, {"md5": MD5, "sha256": SHA256})
             case "POST", "/v1/deployments" if not self.known:
                 return UNKNOWN
+            case "GET", "/v1/deployments/d1/events":
+                return BUSY
             case "POST", "/v1/deployments":
                 return Answer(202, deployment("queued"), headers={"Location": "/v1/deployments/d1"})
             case _:
@@ -633,6 +635,13 @@ def test_a_file_and_its_bytes_have_the_same_names(tmp_path: Path) -> None:
 # Streams -----------------------------------------------------------------------------------------
 
 
+def streamed(text: str, *, breaks_off: bool = False) -> Answer:
+    return Answer(text=text, content_type="text/event-stream", breaks_off=breaks_off)
+
+
+END = 'event: end\ndata: {"reason": "greeter was removed"}\n\n'
+
+
 def test_events_are_read_with_their_ids_and_heartbeats_are_skipped() -> None:
     lines = [": heartbeat", "", "id: 7", "data: one", "data:two", "", "event: end", "data: x", ""]
     assert list(events(lines)) == [
@@ -641,59 +650,121 @@ def test_events_are_read_with_their_ids_and_heartbeats_are_skipped() -> None:
     ]
 
 
+def test_an_id_without_data_is_told_by_itself() -> None:
+    assert list(events(["id: 7", "", "", "id: 7", ""])) == [ServerSentEvent("message", None, "7")]
+
+
 def test_an_event_that_was_cut_off_is_not_told() -> None:
     assert list(events(["data: half"])) == []
 
 
-def test_followed_logs_end_when_the_server_ends_them() -> None:
-    stream = Answer(text="data: a\n\n: beat\n\ndata: b\n\n", content_type="text/event-stream")
-    with client_of(lambda _: stream) as (client, server):
-        assert list(client.follow_logs("greeter", stream="stderr", tail=5)) == ["a", "b"]
+def test_followed_logs_end_with_their_agent() -> None:
+    text = f"data: a\n\n: beat\n\ndata: b\ndata: \ndata: c\n\ndata: \n\n{END}"
+    with client_of(lambda _: streamed(text)) as (client, server):
+        lines = list(client.follow_logs("greeter", stream="stderr", tail=5))
+        assert lines == ["a", "b", "", "c", ""]
         assert server.calls == ["GET /v1/agents/greeter/logs?stream=stderr&tail=5&follow=1"]
 
 
-def test_a_stream_that_breaks_off_is_taken_up_where_it_was() -> None:
-    text = "id: 4\ndata: a\n\ndata: half a li"
-    broken = Answer(text=text, content_type="text/event-stream", breaks_off=True)
-    rest = Answer(text="id: 5\ndata: b\n\n", content_type="text/event-stream")
-    with client_of(one_after_another(broken, rest)) as (client, server):
+@pytest.mark.parametrize("breaks_off", [True, False])
+def test_a_stream_that_ends_without_saying_so_is_taken_up_where_it_was(*, breaks_off: bool) -> None:
+    first = streamed("id: 4\ndata: a\n\nid: 5\ndata: half a li", breaks_off=breaks_off)
+    rest = streamed(f"id: 6\ndata: b\n\n{END}")
+    with client_of(one_after_another(first, Hangup(), rest)) as (client, server):
         assert list(client.follow_logs("greeter")) == ["a", "b"]
-        assert server.requests[1].headers["Last-Event-ID"] == "4"
+        ids = [each.headers.get("Last-Event-ID") for each in server.requests]
+        assert ids == [None, "4", "4"]
 
 
-def test_a_log_that_is_not_streamed_is_read_again_and_again() -> None:
-    looks = [["a", "b"], ["a", "b"], ["a", "b", "c"], ["c", "d"]]
+def test_notes_say_where_another_release_goes_on_and_where_lines_are_missing() -> None:
+    heard: list[str] = []
+    text = (
+        'event: release\ndata: {"release": 1}\n\ndata: a\n\n'
+        'event: release\ndata: {"release": 2}\n\nevent: gap\ndata: {}\n\ndata: b\n\n'
+    )
+    with client_of(lambda _: streamed(text + END)) as (client, _):
+        for line in client.follow_logs("greeter", on_note=heard.append):
+            heard.append(line)  # noqa: PERF402 - notes come in between
+    assert heard == [
+        "a",
+        "release 2 goes on",
+        "lines may be missing here: they were gone before they were read",
+        "b",
+    ]
+
+
+def test_a_key_that_was_revoked_ends_a_stream_with_the_servers_error() -> None:
+    document = {"code": "authentication-required", "detail": "cannot let you in"}
+    text = f"data: a\n\nevent: problem\ndata: {json.dumps(document)}\n\n"
+    with client_of(lambda _: streamed(text)) as (client, _):
+        lines = client.follow_logs("greeter")
+        assert next(lines) == "a"
+        with pytest.raises(AuthenticationRequiredError):
+            next(lines)
+
+
+def test_without_a_place_a_log_is_asked_for_from_where_its_stream_was() -> None:
+    pages = [["b"], [], ["c", "d"]]
 
     def respond(request: Request) -> Answer:
-        lines = looks[0] if "follow=1" in request.path or len(looks) == 1 else looks.pop(0)
-        return Answer(media={"agent": "greeter", "stream": "stdout", "lines": lines})
+        if "follow=1" in request.path:
+            return BUSY if "Last-Event-ID" in request.headers else streamed("id: 0\ndata: a\n\n")
+        media = {"agent": "greeter", "stream": "stdout", "lines": pages.pop(0), "next": "n"}
+        return Answer(media=media)
 
-    with client_of(respond) as (client, _):
-        following = client.follow_logs("greeter", tail=1)
-        assert [next(following) for _ in range(3)] == ["b", "c", "d"]
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "new"),
-    [
-        ("", "", ""),
-        ("", "ab", "ab"),
-        ("ab", "ab", ""),
-        ("aa", "aaa", "a"),
-        ("abc", "bcd", "d"),
-        ("abab", "abab", ""),
-        ("abc", "xyz", "xyz"),
-        ("abc", "", ""),
-        ("abc", "c", ""),
-    ],
-)
-def test_new_lines_are_those_that_were_not_in_the_window_before(
-    before: str, now: str, new: str
-) -> None:
-    assert list(newer(list(before), list(now))) == list(new)
+    with client_of(respond) as (client, server):
+        lines = client.follow_logs("greeter")
+        assert [next(lines) for _ in range(4)] == ["a", "b", "c", "d"]
+        assert "after=0&" in server.calls[2] + "&"
+        assert "after=n" in server.calls[3]
 
 
 def test_a_log_that_cannot_be_followed_says_why() -> None:
     answer = problem(404, "agent-unknown", detail="cannot find agent greeter: no such agent")
     with client_of(lambda _: answer) as (client, _), pytest.raises(AgentUnknownError):
         list(client.follow_logs("greeter"))
+
+
+def test_events_are_followed_and_asked_for_without_a_place() -> None:
+    def respond(request: Request) -> Answer:
+        if "follow=1" in request.path:
+            known = "Last-Event-ID" in request.headers
+            return BUSY if known else streamed('id: 4\n\nid: 5\ndata: {"id": 5, "kind": "x"}\n\n')
+        assert "after=5&" in request.path
+        return Answer(media={"events": [{"id": 6, "kind": "y"}], "next": "6"})
+
+    with client_of(respond) as (client, _):
+        following = client.follow_events()
+        assert [next(following).id for _ in range(2)] == [5, 6]
+
+
+def test_a_deployment_is_watched_by_its_stream() -> None:
+    told: list[Step] = []
+    running, done = step("unpack", "running"), step("unpack")
+    text = "".join(
+        f"id: {number}\nevent: step\ndata: {json.dumps(each)}\n\n"
+        for number, each in enumerate([running, done], 1)
+    )
+    end = f"id: 2.end\nevent: end\ndata: {json.dumps(SUCCEEDED)}\n\n"
+    answers = one_after_another(
+        Answer(202, deployment("queued")), streamed(text, breaks_off=True), streamed(end)
+    )
+    with client_of(answers) as (client, server):
+        deployed = client.deploy(ZIP, on_progress=told.append)
+        assert server.requests[2].headers["Last-Event-ID"] == "2"
+    assert deployed.connection is not None
+    assert [each.outcome for each in told] == ["running", "done"]
+
+
+def test_a_deployment_that_takes_too_long_is_left_at_its_deadline() -> None:
+    def respond(request: Request) -> Answer:
+        if request.path.startswith("/v1/deployments/d1/events"):
+            return streamed(": beat\n\n")
+        status = 202 if request.method == "POST" else 200
+        return Answer(status, deployment("running", step("install", "running")))
+
+    with (
+        client_of(respond) as (client, _),
+        pytest.raises(WaitTimeoutError, match="still at install"),
+    ):
+        client.deploy(ZIP, wait_seconds=0.6)

@@ -81,11 +81,14 @@ class LogStream(StrEnum):
 
 
 class Logs(Document):
-    """The last lines of one of an agent's logs."""
+    """Lines that one release of an agent wrote; ``gap``: before them lines may be missing."""
 
     agent: str
     stream: LogStream
+    release: int | None
     lines: list[str]
+    gap: bool
+    next: str
 
 
 class Why(Document):
