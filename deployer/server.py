@@ -106,6 +106,8 @@ class Server:
         self._damage = restore(self._state.database, self._state.database_copy)
         store = Store(self._state.database)
         isolation = find_isolation(self._state, settings.isolation)
+        own_uids = isolation.agent_uids is not None
+        limiter = Limiter(self._state, settings.limits, own_uids=own_uids)
         parts = Parts(
             settings=settings,
             state=self._state,
@@ -121,16 +123,16 @@ class Server:
             supervisord=supervisord,
             processes=ProcessTable(supervisord.states),
             trust=Trust(settings.trust, self._state),
-            limiter=Limiter(
-                self._state, settings.limits, own_uids=isolation.agent_uids is not None
-            ),
+            limiter=limiter,
             usages=Usages(self._state.root),
             secrets=AgentSecrets(store, self._state),
         )
         runs = Runs(parts)
         environments = Environments(
             _installer_settings(settings),
-            source_builds(self._state, isolation) if settings.install.allow_sdist else None,
+            source_builds(self._state, isolation, limiter)
+            if settings.install.allow_sdist
+            else None,
         )
         scans = Scans(settings.scan, self._state.tmp)
         deployments = Deployments(parts, environments, runs, scans)

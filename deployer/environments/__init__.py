@@ -24,10 +24,11 @@ from deployer.environments.interpreters import (
 )
 from deployer.environments.locks import Inputs, Lock, Pin, find_reusable_lock, read_lock
 from deployer.environments.runs import installer_variables, run
-from deployer.environments.source_builds import Reach, Site, SourceBuilds
+from deployer.environments.source_builds import BUILD_PROGRAM, Reach, Site, SourceBuilds
 from deployer.errors import InstallError, InterpreterUnavailableError, ResolutionError
 
 __all__ = [
+    "BUILD_PROGRAM",
     "Built",
     "Environments",
     "InstallerSettings",

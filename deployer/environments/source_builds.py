@@ -30,8 +30,11 @@ from deployer.environments.interpreters import Interpreter
 from deployer.environments.locks import Inputs, Pin, hold_to, parse_pins, without_hashes
 from deployer.environments.runs import installer_variables, run
 from deployer.errors import InstallError
-from deployer.launch_policies import LaunchPolicy, Sandbox, policy_bytes
+from deployer.launch_policies import LaunchPolicy, ResourceLimits, Sandbox, policy_bytes
 from deployer.requirements import parse_requirement
+
+BUILD_PROGRAM: Final = "build--0"
+"""What builds are called where programs have names; releases are numbered from 1."""
 
 _LARGEST_LIST: Final = 4 * 1024**2
 _LARGEST_WHEEL: Final = 1024**3
@@ -82,14 +85,17 @@ class SourceBuilds:
         site: Where.
         kept: Where wheels go that were built, each in a directory named by its SHA-256.
         confine: Says what a build can reach.
-        end_processes: Ends whatever a build has left running, given its user.
+        resources: How a build is held to what it may use.
+        end_processes: Ends whatever a build has left running, given its user, if it has one of its
+            own.
         guard: Held by the build that is under way.
     """
 
     site: Site
     kept: Path
     confine: Callable[[Site, Reach], Sandbox]
-    end_processes: Callable[[int], object]
+    resources: ResourceLimits
+    end_processes: Callable[[int | None], object]
     guard: threading.Lock
 
     def resolve(
@@ -210,13 +216,14 @@ class _Build:
 
     def _run(self, command: Sequence[str], doing: str) -> None:
         policy = LaunchPolicy(
-            program="build--0",
+            program=BUILD_PROGRAM,
             executable=Path(command[0]),
             arguments=tuple(command[1:]),
             directory=self._site.home / "empty",
             port=_NO_PORT,
             variables=self._variables(),
             umask=0o022,
+            resources=self._builds.resources,
             sandbox=self._sandbox,
         )
         with tempfile.NamedTemporaryFile(dir=self._site.root) as file:  # 0600: the server's alone
@@ -249,8 +256,7 @@ class _Build:
         return words + [word for link in sources.find_links for word in ("--find-links", link)]
 
     def _end_processes(self) -> None:
-        if self._sandbox.uid is not None:
-            self._builds.end_processes(self._sandbox.uid)
+        self._builds.end_processes(self._sandbox.uid)
 
 
 def _local(sources: Sources) -> tuple[Path, ...]:

@@ -26,7 +26,7 @@ from deployer.limits.groups import (
 from deployer.limits.hierarchies import find_own_groups
 from deployer.limits.machines import Machine
 from deployer.limits.mechanisms import Cgroups, choose_mechanisms
-from deployer.manifest import Manifest
+from deployer.manifest import Manifest, ResourcesTable
 from deployer.settings import LimitSettings
 from deployer.state_dir import StateDir
 
@@ -94,6 +94,21 @@ class Limiter:
             cpus=cpus,
             nice=_NICE if cpus else 0,
         )
+
+    def limit_unnamed(self, program: str) -> ResourceLimits:
+        """Say what the launcher does to hold what no manifest speaks of, such as a build.
+
+        Args:
+            program: What its group is called.
+        """
+        return self.limit_run(program, allow(ResourcesTable(), self._settings, self.machine), 0)
+
+    def end_groups(self, program: str) -> None:
+        """End whatever runs in groups of a program, and remove them."""
+        for root in self.mechanisms.roots:
+            for group in run_groups(root):
+                if group.program == program and not remove_group(group.directory):
+                    _log.warning("cannot end what is left in %s", group.directory)
 
     def members(self, mains: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
         """List the processes that groups hold.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,8 @@ from deployer.environments.source_builds import take_list, take_wheels
 from deployer.errors import DeployerError, InstallError
 from deployer.isolation import find_isolation
 from deployer.isolation_levels import IsolationLevel
+from deployer.limits.limiters import Limiter
+from deployer.settings import LimitSettings
 from deployer.state_dir import StateDir
 from tests.servers import wait_until
 from tests.wheels import make_index, make_source, make_wheel
@@ -36,6 +39,8 @@ class Server:
         for path in (self.state.tmp, self.state.run, self.state.cache):
             path.mkdir(mode=0o700)
         self.isolation = find_isolation(self.state)
+        own_uids = self.isolation.agent_uids is not None
+        self.limiter = Limiter(self.state, LimitSettings(), own_uids=own_uids)
         self.wheels = root / "wheels"
         self.wheels.mkdir()
         data = self.state.agent_data("victim")
@@ -56,7 +61,7 @@ class Server:
 
     @property
     def builds(self) -> SourceBuilds:
-        return source_builds(self.state, self.isolation)
+        return source_builds(self.state, self.isolation, self.limiter)
 
     def build(self, *requirements: str, number: int = 1, **how: object) -> Built:
         environments = Environments(self.settings, self.builds)
@@ -84,8 +89,10 @@ def make_server(root: Path) -> Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Server:
-    return make_server(tmp_path)
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = make_server(tmp_path)
+    yield made
+    made.limiter.close()
 
 
 def imports(built: Built, name: str) -> str:
@@ -155,7 +162,7 @@ TRY: Final = """
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Server:
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that has let source be built which tries everything, and then gives no wheel."""
     server = make_server(tmp_path_factory.mktemp("h"))
     words = {
@@ -175,7 +182,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Server:
         patch.setenv("API_SECRET", "told")
         with pytest.raises(DeployerError):
             server.build("alpha")
-    return server
+    yield server
+    server.limiter.close()
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -212,6 +220,36 @@ def test_what_a_build_leaves_running_ends_with_it(server: Server) -> None:
         return [each for each in psutil.process_iter(["uids"]) if each.info["uids"].real == uid]
 
     wait_until(lambda: not left(), 5)
+
+
+def test_a_build_is_held_by_a_control_group_of_its_own(server: Server) -> None:
+    root = server.limiter.mechanisms.cgroups.get("pids")
+    if root is None:
+        pytest.skip("no control groups are to be had here")
+    act = "print('GROUPS', open('/proc/self/cgroup').read().split()); raise SystemExit('no wheel')"
+    make_source(server.wheels, "alpha", act=act)
+
+    with pytest.raises(DeployerError):
+        server.build("alpha")
+
+    told = next(line for line in server.log.splitlines() if "GROUPS" in line)
+    assert f"/{root.roots['pids'].name}/build--0." in told
+    assert not [each for root in server.limiter.mechanisms.roots for each in root.glob("build-*")]
+
+
+def test_what_a_build_leaves_in_its_group_is_ended_without_a_user_too(server: Server) -> None:
+    if "pids" not in server.limiter.mechanisms.cgroups:
+        pytest.skip("no control groups are to be had here")
+    plan = server.limiter.limit_unnamed("build--0").groups[0]
+    with subprocess.Popen(["sleep", "77"], start_new_session=True) as left:
+        group = plan.directory.with_name(f"{plan.directory.name}.{left.pid}")
+        group.mkdir()
+        (group / "cgroup.procs").write_text(str(left.pid))
+
+        server.builds.end_processes(None)
+
+        assert left.wait(5) == -9
+    assert not group.exists()
 
 
 PIN: Final = Pin("alpha==1.0", ("sha256:" + "0" * 64,))
