@@ -22,6 +22,9 @@ from deployer.errors import DeploymentCanceledError, InstallError
 _LOOK_SECONDS: Final = 0.1
 _END_SECONDS: Final = 0.001  # between closing its output, at its end, and having ended
 _KEPT_LINES: Final = 2000
+_LONGEST_LINE: Final = 4096
+_LOG_BYTES: Final = 16 * 1024**2
+"""Of one command; what builds source may print without end."""
 
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _KEPT_VARIABLES: Final = (
@@ -138,6 +141,7 @@ def _copy(
         return False
     os.set_blocking(pipe.fileno(), False)
     unfinished = b""
+    room = _LOG_BYTES
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
         is_open = True
@@ -153,16 +157,31 @@ def _copy(
             elif selector.select(0 if has_ended else min(left, _LOOK_SECONDS)):
                 data = pipe.read(65536)
                 is_open = data != b""
-                out.write(data or b"")
-                out.flush()
+                room = _append(out, data or b"", room)
                 *lines, unfinished = (unfinished + (data or b"")).split(b"\n")
-                kept.extend(line.decode(errors="replace") for line in lines)
+                kept.extend(_shorten(line).decode(errors="replace") for line in lines)
+                unfinished = _shorten(unfinished)
             elif has_ended:  # a daemon that kept the pipe must not hold us
                 break
     if unfinished:
         kept.append(unfinished.decode(errors="replace"))
         out.write(b"\n")
     return True
+
+
+def _append(out: IO[bytes], data: bytes, room: int) -> int:
+    """Write as much as there is room for, and give what is left of it; below 0: there was more."""
+    if room < 0:
+        return room
+    out.write(data[:room])
+    if len(data) > room:
+        out.write(b"\n[the rest is left out]")
+    out.flush()
+    return room - len(data)
+
+
+def _shorten(line: bytes) -> bytes:
+    return line[:_LONGEST_LINE]
 
 
 def _has_ended(pid: int) -> bool:

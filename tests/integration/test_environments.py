@@ -612,6 +612,15 @@ def test_the_log_holds_each_command_before_its_output(tmp_path: Path) -> None:
     )
 
 
+def test_output_without_end_fills_neither_disk_nor_memory(tmp_path: Path) -> None:
+    script = "head -c 40000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 1"
+    error = refused(lambda: shell(script, tmp_path), InstallError)
+    log = (tmp_path / "log").read_bytes()
+    assert len(log) < 17_000_000
+    assert log.endswith(b"x\n[the rest is left out]")
+    assert [len(line) for line in error.evidence[1:]] == [4096, len("the end")]
+
+
 def test_an_overdue_command_is_killed_with_its_children(tmp_path: Path) -> None:
     error = refused(
         lambda: shell(
