@@ -10,7 +10,7 @@ from deployer.isolation import Isolation, Quarters
 from deployer.launch_policies import Sandbox
 from deployer.leftovers import end_processes_of
 from deployer.limits.limiters import Limiter
-from deployer.state_dir import StateDir
+from deployer.state_dir import MARKER, StateDir
 
 _GUARD: Final = threading.Lock()  # for all builds of this process: they share a user
 
@@ -45,6 +45,7 @@ def source_builds(state: StateDir, isolation: Isolation, limiter: Limiter) -> So
         site=Site(state.builds / "site"),
         kept=state.cache / "built",
         confine=confine,
+        marker={MARKER: str(state.root)},
         resources=limiter.limit_unnamed(BUILD_PROGRAM),
         end_processes=end_processes,
         guard=_GUARD,

@@ -85,6 +85,8 @@ class SourceBuilds:
         site: Where.
         kept: Where wheels go that were built, each in a directory named by its SHA-256.
         confine: Says what a build can reach.
+        marker: The variable that says whose build it is, as other servers' builds may have the same
+            user.
         resources: How a build is held to what it may use.
         end_processes: Ends whatever a build has left running, given its user, if it has one of its
             own.
@@ -94,6 +96,7 @@ class SourceBuilds:
     site: Site
     kept: Path
     confine: Callable[[Site, Reach], Sandbox]
+    marker: Mapping[str, str]
     resources: ResourceLimits
     end_processes: Callable[[int | None], object]
     guard: threading.Lock
@@ -244,6 +247,7 @@ class _Build:
         """Choose what a build is told: as an installer outside, but without any login."""
         home = self._site.home
         variables = {**installer_variables(os.environ, home), "TMPDIR": str(home / "tmp")}
+        variables |= self._builds.marker
         if "SSL_CERT_FILE" in variables:
             # One file for uv and pip, in a place that the sandbox shows.
             authority = str(self._site.tools / "ca.pem")

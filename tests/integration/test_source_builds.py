@@ -21,7 +21,7 @@ from deployer.isolation import find_isolation
 from deployer.isolation_levels import IsolationLevel
 from deployer.limits.limiters import Limiter
 from deployer.settings import LimitSettings
-from deployer.state_dir import StateDir
+from deployer.state_dir import MARKER, StateDir
 from tests.servers import wait_until
 from tests.wheels import make_index, make_source, make_wheel
 
@@ -203,6 +203,7 @@ def test_a_build_is_told_no_login_and_nothing_of_the_server(hostile: Server) -> 
     (told,) = {line for line in hostile.log.splitlines() if "TOLD" in line}
     assert "'HOME'" in told
     assert "API_SECRET" not in told
+    assert f"'{MARKER}'" in told  # or another server's build of the same user would be ended
     assert told.endswith("] False")
 
 
