@@ -165,6 +165,15 @@ def test_a_package_is_deployed_and_restarted_through_a_proxy(
         assert time.monotonic() - began < 30
         listed = requests.get(f"{url}/v1/agents", headers=headers, timeout=10).json()["agents"]
         assert listed[0]["host"] == "127.0.0.1"
+        # a stream comes through as it is written, and not when some buffer is full
+        query = {"follow": "1"}
+        with requests.get(
+            f"{url}/v1/events", params=query, headers=headers, stream=True, timeout=10
+        ) as stream:
+            lines = stream.iter_lines(chunk_size=None)
+            assert next(lines).startswith(b"retry:")
+            server.client.stop("stdlib_agent")
+            assert b"agent.stopped" in next(line for line in lines if line.startswith(b"data:"))
         # a form of this very site is taken for one: the name that the browser called comes through
         own = requests.post(
             f"{url}/v1/agents/stdlib_agent/restart",
