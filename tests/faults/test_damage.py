@@ -157,21 +157,37 @@ def fill_up(filler: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 48 MB."""
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 48 MB, or of what the test asks for."""
     if os.geteuid() != 0:
         pytest.skip("mounting a tmpfs needs root")
     mount = tmp_path / "disk"
     mount.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(mount)], check=False
-    )
+    size = getattr(request, "param", "size=48m")
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(mount)], check=False)
     if done.returncode != 0:
         pytest.skip("this machine lets nobody mount a tmpfs")
     try:
         yield mount
     finally:
         subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+@pytest.mark.parametrize("small_disk", ["size=300m,nr_inodes=22000"], indirect=True)
+def test_a_disk_with_too_few_inodes_refuses_new_releases_and_keeps_the_old(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    with running_server(small_disk / "s", cache_dir=tmp_path / "cache") as server:
+        server.client.deploy(zip_package(AGENT))
+        before = pids(server)
+        package = server.client.upload(zip_package(AGENT, version="2.0.0"))
+        for number in range(3000):
+            (small_disk / f"filler{number}").touch()
+        answer = server.request("POST", "/v1/deployments?wait=60", json={"package": package.md5})
+        assert answer.status_code == 507
+        assert "inodes left" in answer.json()["cause"]
+        assert pids(server) == before
+        assert [each.number for each in server.client.releases(AGENT)] == [1]
 
 
 def test_a_full_disk_refuses_new_releases_and_keeps_the_old(

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 
 import psutil
@@ -22,7 +23,7 @@ import requests
 
 from tests.free_ports import free_ports
 from tests.package_zips import zip_package
-from tests.servers import RunningServer, running_server, wait_gone, wait_until
+from tests.servers import AGENT_PORTS, RunningServer, running_server, wait_gone, wait_until
 
 MakeServer = Callable[..., RunningServer]
 NOBODY = 65534
@@ -125,6 +126,49 @@ def test_a_restart_brings_back_what_ran_on_the_same_ports_and_nothing_else(
     assert server.client.agent("first").status == "stopped"
     assert "moved the damaged program config bad--1.conf" in server.output.read_text()
     assert (server.state.quarantine / "bad--1.conf").exists()
+
+
+SLOW_TO_BEGIN = """
+import os, time
+import serving
+
+diary = open(os.path.join(os.environ["ATOLL_AGENT_DATA_DIR"], "diary"), "a", buffering=1)
+print("begin", time.time(), file=diary)
+time.sleep(0.3)
+
+
+def answer(path):
+    print("asked", time.time(), file=diary)
+    return serving.healthy(path)
+
+
+serving.serve(answer)
+"""
+
+
+def test_agents_are_brought_back_twice_as_many_at_a_time_as_there_are_cores(
+    make_server: MakeServer,
+) -> None:
+    server = make_server()
+    names = [f"agent-{number}" for number in range(4 * (os.cpu_count() or 1) + 1)][:AGENT_PORTS]
+    for name in names:
+        package = zip_package("stdlib_agent", name=name, extra_files={"main.py": SLOW_TO_BEGIN})
+        server.client.deploy(package, strategy="replace")
+    server.stop()
+    diaries = [server.state.agent_data(name) / "diary" for name in names]
+    for diary in diaries:
+        diary.write_text("")  # the agent's own file: it goes on in it
+    server.start()
+    wait_until(lambda: all(agent.status == "running" for agent in server.client.agents()))
+    moments: list[tuple[float, int]] = []
+    for diary in diaries:
+        lines = [line.split() for line in diary.read_text().splitlines()]
+        begun, asked = (
+            next(float(at) for word, at in lines if word == w) for w in ("begin", "asked")
+        )
+        moments += [(begun, 1), (asked, -1)]
+    at_once = list(accumulate(step for _, step in sorted(moments)))
+    assert 1 < max(at_once) <= 2 * (os.cpu_count() or 1)
 
 
 def test_what_a_killed_server_left_does_not_matter(make_server: MakeServer) -> None:
