@@ -275,7 +275,7 @@ class Deployments:
 
     def _require_intact(self, release: Release) -> None:
         """Make sure that a release is what was installed, before anything is stopped for it."""
-        breach = self._files.find_breach(release, anew=True)
+        breach = self._runs.find_obstacle(release)
         if breach:
             raise ReleaseDamagedError(
                 f"cannot roll {release.agent} back to release {release.number}: {breach}",

@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from deployer.errors import EntryPointMissingError
-from deployer.launch_policies import LaunchPolicy, Sandbox
+from deployer.errors import DeployerError, EntryPointMissingError
+from deployer.launch_policies import LaunchPolicy, Sandbox, policy_bytes
 from deployer.limits.allowances import Allowance
 from deployer.manifest import Manifest
 from deployer.model import Package, Release
@@ -205,6 +205,30 @@ def _thread_counts(allowance: Allowance) -> dict[str, str]:
     if allowance.cpus is None:
         return {}
     return dict.fromkeys(_THREAD_COUNTS, str(math.ceil(allowance.cpus)))
+
+
+def find_obstacle(parts: Parts, release: Release, *, anew: bool = False) -> str:
+    """Say why a release could not be launched as it was before; empty when it could.
+
+    Its files are as they were installed, its interpreter is there, and its program config and
+    launch policy can be made and are read as they are meant.
+
+    Args:
+        parts: Of this server.
+        release: Any release.
+        anew: Read every file again, also those that look as they did when last read.
+    """
+    breach = parts.files.find_breach(release, anew=anew)
+    if breach:
+        return breach
+    try:
+        place = live_place(parts.state, parts.settings, release, former_port=None)
+        policy = launch_policy(parts, release, place, place.ports[0])
+        parts.programs.render(policy)
+        policy_bytes(policy)
+    except DeployerError as error:
+        return error.cause or error.detail
+    return ""
 
 
 def _arguments(entry_point: str, port: int) -> tuple[str, ...]:

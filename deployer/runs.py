@@ -25,6 +25,7 @@ from deployer.identities import Identities
 from deployer.journals import NOBODY, Watcher
 from deployer.launches import (
     Place,
+    find_obstacle,
     launch_policy,
     live_place,
     read_manifest,
@@ -244,6 +245,10 @@ class Runs:
     def tidy_identities(self) -> None:
         """Free users of agents that are gone, and end what escaped while no server looked."""
         self._identities.tidy()
+
+    def find_obstacle(self, release: Release) -> str:
+        """Read all of a release and say why it could not be brought up again; empty: it could."""
+        return find_obstacle(self._parts, release, anew=True)
 
     def compile(self, release: Release) -> None:
         """Have a release that serves compiled in the background, for quicker starts to come."""

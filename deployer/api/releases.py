@@ -15,6 +15,7 @@ from deployer.api.operations import WAIT, operation
 from deployer.api.services import Services
 from deployer.errors import DeployerError
 from deployer.keys import Scope
+from deployer.launches import find_obstacle
 from deployer.parts import Parts
 
 
@@ -101,7 +102,7 @@ def _find_obstacle(parts: Parts, release: model.Release) -> str:
         parts.secrets.require(release.agent, release.manifest)
     except DeployerError as error:
         return error.cause
-    return parts.files.find_breach(release)
+    return find_obstacle(parts, release)
 
 
 class Rollback:

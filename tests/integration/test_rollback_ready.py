@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,9 +68,17 @@ def delete_everything(release: Path) -> None:
     shutil.rmtree(release)
 
 
+def spoil_the_entry_point(release: Path) -> None:
+    with contextlib.closing(sqlite3.connect(release.parents[3] / "state.db")) as rows, rows:
+        rows.execute(
+            "UPDATE releases SET entry_point = 'module a' || char(0) || 'b' WHERE number = 1"
+        )
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
+        (spoil_the_entry_point, "NUL character in argument"),
         (change_code, "a file was changed since it was installed"),
         (delete_python, "its Python is missing"),
         (lose_the_interpreter, "its Python is missing"),

@@ -62,6 +62,10 @@ class Processes:
     def compile(self, _release: Release) -> None:
         """Compile nothing."""
 
+    def find_obstacle(self, _release: Release) -> str:
+        """Find nothing wrong."""
+        return ""
+
     def free_identity(self, _agent: str) -> None:
         """Nobody has a user of their own."""
 
@@ -77,9 +81,6 @@ class Processes:
 
 class Quiet:
     """An adapter that finds nothing wrong with anything, and does nothing."""
-
-    def find_breach(self, _release: Release, **_options: object) -> str:
-        return ""
 
     def __getattr__(self, _name: str) -> Any:
         return lambda *_arguments, **_options: None
