@@ -90,6 +90,7 @@ class Usages:
         *,
         read_table: Callable[[], Iterable[bytes]] | None = None,
         read_variables: Callable[[int], bytes] | None = None,
+        read_user: Callable[[int], int | None] | None = None,
     ) -> None:
         """Begin with nothing known.
 
@@ -97,10 +98,12 @@ class Usages:
             state_root: Of the server whose agents are measured.
             read_table: Gives the contents of every /proc/PID/stat; by default the kernel's.
             read_variables: Gives those of /proc/PID/environ; the same.
+            read_user: Gives the uid of a process; the same.
         """
         self._marker = f"{MARKER}={state_root}".encode(errors="surrogateescape")
         self._read_table = read_table or _read_stats
         self._read_variables = read_variables or _read_environ
+        self._read_user = read_user or _read_user
         self._strangers: set[tuple[int, int]] = set()
         self._usages: dict[str, Usage] = {}
         self._history: dict[str, deque[Usage]] = {}
@@ -190,13 +193,18 @@ class Usages:
                 continue
             identity = process.pid, process.started
             program = "" if identity in self._strangers else self._read_program(process.pid)
-            if program in mains:
+            # anybody can write anything into variables: an agent could be ended for another one
+            if program in mains and self._is_same_user(process.pid, mains[program]):
                 owners[process.pid] = program
                 claimed.append(process.pid)
             else:
                 strangers.add(identity)
         self._strangers = strangers
         return claimed
+
+    def _is_same_user(self, pid: int, main: int) -> bool:
+        user = self._read_user(pid)
+        return user is not None and user == self._read_user(main)
 
     def _read_program(self, pid: int) -> str:
         """Read the program that a process was started for; asked once of each process."""
@@ -294,6 +302,13 @@ def _read_environ(pid: int) -> bytes:
         return Path("/proc", str(pid), "environ").read_bytes()
     except OSError:
         return b""
+
+
+def _read_user(pid: int) -> int | None:
+    try:
+        return Path("/proc", str(pid)).stat().st_uid
+    except OSError:
+        return None
 
 
 def _parse(stat: bytes) -> _Process:

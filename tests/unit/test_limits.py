@@ -287,9 +287,13 @@ class Table:
     def __init__(self, *lines: bytes) -> None:
         self.lines = list(lines)
         self.variables: dict[int, bytes] = {}
+        self.users: dict[int, int] = {}
         self.asked: list[int] = []
         self.usages = Usages(
-            Path("/state"), read_table=lambda: self.lines, read_variables=self._read
+            Path("/state"),
+            read_table=lambda: self.lines,
+            read_variables=self._read,
+            read_user=lambda pid: self.users.get(pid, 0),
         )
 
     def _read(self, pid: int) -> bytes:
@@ -337,6 +341,14 @@ def test_one_that_left_unseen_is_known_by_its_variables_and_brings_its_children(
     table.variables[12] = b"ATOLL_DEPLOYER_STATE=/state\0ATOLL_AGENT_PROGRAM=a--1\0"
 
     assert table.measure() == {"a--1": {10, 12, 13}}
+
+
+def test_one_of_another_user_is_not_believed_whose_it_is() -> None:
+    table = Table(stat(10, 5), stat(12, 1, session=12))
+    table.users[12] = 70_001
+    table.variables[12] = b"ATOLL_DEPLOYER_STATE=/state\0ATOLL_AGENT_PROGRAM=a--1\0"
+
+    assert table.measure() == {"a--1": {10}}
 
 
 def test_variables_of_another_server_say_nothing() -> None:
