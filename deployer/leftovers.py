@@ -13,7 +13,7 @@ from typing import Final
 
 import psutil
 
-from deployer.state_dir import MARKER
+from deployer.state_dir import MARKER, StateDir
 
 _END_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.01
@@ -74,7 +74,7 @@ def end_processes_of(uid: int, root: Path) -> list[int]:
     Args:
         uid: Of an agent of which nothing may run.
         root: The state directory. Should another server have given the same number to an agent of
-            its own, whose processes carry another marker, those are left alone.
+            its own, whose processes carry its marker, those are left alone.
 
     Returns:
         The pids of what was found at first.
@@ -120,6 +120,32 @@ def _processes_of(uid: int, root: Path | None = None) -> list[int]:
                 continue
             markers = Path(entry.path, "environ").read_bytes().split(b"\0") if root else []
             others = [each for each in markers if each.startswith(f"{MARKER}=".encode())]
-            if not others or others == [f"{MARKER}={root}".encode()]:
+            if root is None or not _is_of_another_server(others, uid, root):
                 found.append(int(entry.name))
     return found
+
+
+def _is_of_another_server(markers: list[bytes], uid: int, root: Path) -> bool:
+    """Tell whether a process is another server's, which must have given it its user.
+
+    A process can write any marker into its variables; what lies in a server's own directories is
+    that server's word.
+    """
+    if len(markers) != 1:
+        return False
+    try:
+        other = Path(os.fsdecode(markers[0].partition(b"=")[2])).resolve()
+        if other == root.resolve():
+            return False
+        state = StateDir(other)
+        owners = {path.lstat().st_uid for path in (state.root, state.agents, state.builds)}
+        homes = (*state.agents.glob("*/data"), state.builds / "site" / "home")
+        return owners == {os.geteuid()} and any(_is_owned(home, uid) for home in homes)
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def _is_owned(path: Path, uid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return path.lstat().st_uid == uid
+    return False

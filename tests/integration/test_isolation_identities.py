@@ -13,6 +13,8 @@ import pytest
 
 from deployer.client import Client
 from deployer.errors import DeployerError, StartError
+from deployer.leftovers import end_processes_of
+from deployer.state_dir import MARKER, StateDir
 from tests.free_ports import free_ports
 from tests.ordinary_users import ordinary_user
 from tests.package_zips import zip_package
@@ -81,6 +83,36 @@ def test_what_left_its_group_session_and_variables_ends_with_its_agent(
 
     assert processes_of(uid) == []
     assert any(event.kind == "process.escaped" for event in server.client.events(agent="ada"))
+
+
+def test_what_claims_to_be_another_servers_ends_with_its_agent(
+    make_server: Callable[..., RunningServer],
+) -> None:
+    server = make_server(limits={"mechanisms": []})
+    variables = '["sleep", "600"], {"ATOLL_DEPLOYER_STATE": "/elsewhere"}'
+    claiming = zip_package("escapes", name="ada", replace={'["sleep", "600"], {}': variables})
+    server.client.deploy(claiming)
+    uid = uid_of(server, "ada")
+    wait_until(lambda: any(each.name() == "sleep" for each in processes_of(uid)))
+
+    server.client.stop("ada")
+
+    assert processes_of(uid) == []
+
+
+def test_what_another_server_has_given_the_same_user_lives_on(tmp_path: Path) -> None:
+    uid = 69_999  # just below those of agents
+    other = StateDir(tmp_path / "other")
+    other.builds.mkdir(parents=True)
+    other.agent_data("bob").mkdir(parents=True)
+    os.chown(other.agent_data("bob"), uid, uid)
+    command = ["/bin/sleep", "60"]
+    for root, is_theirs in ((other.root, True), (tmp_path / "elsewhere", False)):
+        with subprocess.Popen(command, user=uid, env={MARKER: str(root)}) as process:
+            wait_until(lambda process=process: psutil.Process(process.pid).name() == "sleep")
+            ended = end_processes_of(uid, tmp_path / "ours")
+            process.kill()
+        assert (process.pid in ended) is not is_theirs
 
 
 def test_what_escaped_goes_on_for_as_long_as_its_agent_runs(server: RunningServer) -> None:
