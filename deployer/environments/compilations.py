@@ -21,6 +21,15 @@ _DONE: Final = ".bytecode"
 _COMPILE_SECONDS: Final = 600.0
 _END_SECONDS: Final = 10.0
 
+_COMPILE: Final = """
+import compileall, resource, sys
+most = 1024**3  # of memory: a few megabytes of brackets take gigabytes to parse
+hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+sys.exit(not compileall.main())
+"""
+
 
 class Compilations:
     """Compiles one environment after the other, each once.
@@ -117,7 +126,7 @@ def compile_bytecode(
     idle = [nice, "-n", "19"] if nice else []
     try:
         run(
-            [*idle, str(python), "-I", "-S", "-m", "compileall", "-q", *map(str, folders)],
+            [*idle, str(python), "-I", "-S", "-c", _COMPILE, "-q", *map(str, folders)],
             doing="compile the dependencies",
             cwd=Path("/"),
             variables={"PATH": os.environ.get("PATH", os.defpath)},

@@ -583,6 +583,14 @@ def test_an_environment_is_compiled_once_and_not_after_its_end(uv_place: Place) 
     assert not (code / "__pycache__").exists()
 
 
+def test_source_that_takes_gigabytes_to_parse_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "large.py").write_text("x = [" + "[]," * 1_000_000 + "]\n")
+    (tmp_path / "small.py").touch()
+
+    assert not compile_bytecode((tmp_path,), Path(sys.executable), timeout_seconds=60)
+    assert not list(tmp_path.glob("__pycache__/large*"))
+
+
 def shell(text: str, tmp_path: Path, **how: object) -> None:
     run(
         ["/bin/sh", "-c", text],
