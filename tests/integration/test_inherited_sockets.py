@@ -396,3 +396,74 @@ def test_uvicorn_takes_its_socket_over(server: RunningServer, spelling: str) -> 
     assert (load.refused, load.lost) == (0, [])
     assert info(agents[1])["pid"] != agents[1].pid
     assert agents[0].port == agents[1].port
+
+
+WSGI = """
+import json, os, socket, sys
+
+
+def app(environ, start_response):
+    body = json.dumps({"pid": os.getpid(), "status": "healthy"}).encode()
+    head = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    start_response("200 OK", head)
+    return [body]
+
+
+if __name__ == "__main__":
+"""
+
+ASGI = """
+import asyncio, json, os
+
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    body = json.dumps({"pid": os.getpid(), "status": "healthy"}).encode()
+    head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+
+
+if __name__ == "__main__":
+"""
+
+SERVERS = {
+    "gunicorn": f"""{WSGI}
+    from gunicorn.app.wsgiapp import run
+
+    sys.argv = ["gunicorn", "main:app"]  # it looks for LISTEN_FDS by itself
+    run()
+""",
+    "hypercorn": f"""{ASGI}
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+
+    asyncio.run(serve(app, Config.from_mapping(bind=["fd://3"])))
+""",
+    "waitress": f"""{WSGI}
+    import waitress
+
+    waitress.serve(app, sockets=[socket.socket(fileno=3)])
+""",
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_other_servers_take_their_socket_over(server: RunningServer, name: str) -> None:
+    """waitress ends at once on SIGTERM, and with it whatever it has accepted."""
+    package = zip_package(
+        "stdlib_agent",
+        name=name,
+        replace={"[health]": f"{SOCKET}\n[health]"},
+        extra_files={"main.py": SERVERS[name], "requirements.txt": f"{name}\n"},
+    )
+    server.client.deploy(package)
+    agent = server.client.agent(name)
+    with load_on(agent) as load:
+        for _ in range(3):
+            server.client.restart(name)
+            load.wait_for_answers()
+    assert load.refused == 0
+    assert len(load.lost) <= (3 * CLIENTS if name == "waitress" else 0), load.lost
+    assert server.client.agent(name).port == agent.port
