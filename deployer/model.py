@@ -73,6 +73,8 @@ class Process:
         throttled_at: Since when its output is read slowly, for it floods its log; None: it is not.
         last_act: Who last had it started or stopped; None: nobody under this supervisord, or it
             does not tell.
+        told_at: When supervisord said so, in nanoseconds of the machine's monotonic clock; 0: it
+            does not tell. What it says twice is the same at both times.
     """
 
     program: str
@@ -87,6 +89,7 @@ class Process:
     message: str = ""
     throttled_at: datetime | None = None
     last_act: Act | None = None
+    told_at: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

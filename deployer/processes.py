@@ -66,8 +66,11 @@ class ProcessTable:
             return dict(self._processes)
 
     def receive(self, process: Process) -> None:
-        """Take a pushed state in."""
+        """Take a pushed state in, unless a full read has overtaken it on its way."""
         with self._changed:
+            known = self._processes.get(process.program)
+            if known is not None and process.told_at < known.told_at:
+                return
             if self._pushed_meanwhile is not None:
                 self._pushed_meanwhile[process.program] = process
             self._replace({**self._processes, process.program: process})
@@ -75,7 +78,7 @@ class ProcessTable:
     def refresh(self) -> None:
         """Read all states anew.
 
-        A push that arrives while the answer travels is newer than the answer, so it wins.
+        A push that arrives while the answer travels wins, unless the answer was given after it.
 
         Raises:
             SupervisordUnreachableError: No answer; the table stays as it was.
@@ -89,8 +92,13 @@ class ProcessTable:
             finally:
                 with self._changed:
                     pushed, self._pushed_meanwhile = self._pushed_meanwhile, None
+            newer = {
+                program: process
+                for program, process in (pushed or {}).items()
+                if program not in read or process.told_at >= read[program].told_at
+            }
             with self._changed:
-                self._replace({**read, **(pushed or {})})
+                self._replace({**read, **newer})
 
     def _replace(self, after: dict[str, Process]) -> None:
         before, self._processes = self._processes, after

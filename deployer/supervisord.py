@@ -309,6 +309,7 @@ def process_from_document(document: Mapping[str, Any]) -> Process:
         message=document["message"],
         throttled_at=_time(document.get("throttled_at")),
         last_act=_act(document.get("last_act")),
+        told_at=int(document.get("told_at", 0)),
     )
 
 

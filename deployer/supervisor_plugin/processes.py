@@ -134,6 +134,7 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
             "message": self.spawnerr or "",
             "throttled_at": self.throttle.throttled_at,
             "last_act": self._last_act,
+            "told_at": time.monotonic_ns(),
         }
 
     def seconds_until_due(self) -> float | None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 from deployer.model import Process, State
 from deployer.processes import ProcessTable, is_running
@@ -41,6 +42,27 @@ def test_a_push_during_a_full_read_is_newer_than_its_answer() -> None:
     supervisord.meanwhile = lambda: table.receive(process(State.RUNNING, 1))
     table.refresh()
     assert table.get("greeter--1") == process(State.RUNNING, 1)
+
+
+def test_a_push_that_a_full_read_has_overtaken_changes_nothing() -> None:
+    supervisord = Supervisord()
+    table = ProcessTable(supervisord.read)
+    supervisord.processes = {"greeter--1": replace(process(State.STARTING, 1), told_at=2)}
+    table.refresh()
+    table.receive(replace(process(State.STOPPED), told_at=1))
+    assert table.get("greeter--1") == process(State.STARTING, 1)
+    table.receive(replace(process(State.RUNNING, 1), told_at=3))
+    assert table.get("greeter--1") == process(State.RUNNING, 1)
+
+
+def test_a_push_that_came_late_during_a_full_read_is_older_than_its_answer() -> None:
+    supervisord = Supervisord()
+    table = ProcessTable(supervisord.read)
+    late = replace(process(State.STOPPED), told_at=1)
+    supervisord.processes = {"greeter--1": replace(process(State.STARTING, 1), told_at=2)}
+    supervisord.meanwhile = lambda: table.receive(late)
+    table.refresh()
+    assert table.get("greeter--1") == process(State.STARTING, 1)
 
 
 def test_a_waiter_goes_on_with_the_push_it_waits_for() -> None:
