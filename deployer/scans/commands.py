@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from deployer.scan_reports import Finding, ScanReport, Severity, not_scanned, report_of
 
 SCANNER: Final = "command"
+_END_SECONDS: Final = 5.0
 _LARGEST_ANSWER: Final = 4 * 1024**2
 _MOST_FINDINGS: Final = 200
 _SHOWN: Final = 200
@@ -68,7 +69,8 @@ def scan_by_command(
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in the kernel then
+                process.wait(_END_SECONDS)
         if exit_code:
             return not_scanned(SCANNER, f"{command[0]} ended with {exit_code}")
         return _read(out, command[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -256,14 +257,19 @@ def test_logs_print_what_the_agent_said(server: Serving, client: Client, tmp_pat
 TALK = 'print("one\\ntwo", flush=True)\nserving.serve(answer)'
 
 
+@contextlib.contextmanager
+def running(*argv: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a command while the block runs; one that would go on for ever ends with it."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
 def test_ctrl_c_ends_following_a_log_without_a_word(server: Serving, agent: str) -> None:
-    child = subprocess.Popen(
-        [*command("logs", agent, "-f"), "--state-dir", str(server.state)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with child:
+    with running(*command("logs", agent, "-f"), "--state-dir", str(server.state)) as child:
         wait_until(psutil.Process(child.pid).net_connections)  # it has asked, and prints nothing
         child.send_signal(signal.SIGINT)
         _, told = child.communicate(timeout=10)
@@ -285,8 +291,7 @@ def test_logs_of_several_agents_carry_their_names_and_end_with_the_agents(
         "talks-too | one",
         "talks-too | two",
     ]
-    argv = [*command("logs", *names, "-f"), "--state-dir", str(server.state)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
+    with running(*command("logs", *names, "-f"), "--state-dir", str(server.state)) as child:
         assert child.stdout is not None
         heard = [child.stdout.readline() for _ in range(4)]
         for name in names:
@@ -297,9 +302,7 @@ def test_logs_of_several_agents_carry_their_names_and_end_with_the_agents(
 
 def test_events_are_printed_as_they_happen(server: Serving, agent: str, client: Client) -> None:
     argv = [*command("events", "-f", "--agent", agent, "--limit", "1", "--json")]
-    with subprocess.Popen(
-        [*argv, "--state-dir", str(server.state)], stdout=subprocess.PIPE, text=True
-    ) as child:
+    with running(*argv, "--state-dir", str(server.state)) as child:
         assert child.stdout is not None
         last = json.loads(child.stdout.readline())
         client.stop(agent)

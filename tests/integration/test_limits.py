@@ -203,7 +203,7 @@ def test_groups_that_a_killed_server_left_are_removed_by_the_next(
             pytest.skip("no control groups are to be had here")
         assert server.process is not None
         server.process.kill()
-        server.process.wait()
+        server.process.wait(10)
         server.start()
         wait_until(lambda: not any(group.exists() for group in groups))
 
