@@ -123,7 +123,9 @@ class RunningServer:
         """Ask whether it takes work."""
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"serve ended: {self.describe()}")
-        with contextlib.suppress(requests.ConnectionError), open_session(self.url) as session:
+        # a server that was killed may still accept, and die within its answer
+        dying = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+        with contextlib.suppress(*dying), open_session(self.url) as session:
             return session.get(f"{http_url(self.url)}/readyz", timeout=10).status_code == 200
         return False
 
