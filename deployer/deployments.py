@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,6 +42,10 @@ _log: Final = logging.getLogger(__name__)
 
 _ENVIRONMENT_INODES: Final = 20_000
 """What a large environment takes; a package index cannot tell beforehand."""
+
+_TAKE_OVER_BYTES: Final = 16 * 1024**2
+_TAKE_OVER_INODES: Final = 64
+"""For rows, policies and the first lines of a log: what starting a release takes, and again."""
 
 
 class Deployments:
@@ -153,6 +158,7 @@ class Deployments:
         before = self._current_release(agent)
         release = self._release(deployment, journal)
         is_wanted_up = deployment.start or agent.desired is Desired.RUNNING
+        port: int | None = None
         if not is_wanted_up:
             message = f"release {release.number} is installed and not started"
         else:
@@ -160,7 +166,7 @@ class Deployments:
             if before is not None and serving is None:  # it may be dead, and its port still its own
                 self._runs.take_down(before, for_successor=True)
             run, gap_seconds = self._take_over(deployment, release, serving, journal)
-            self._store.agents.set_port(agent.name, run.port)
+            port = run.port
             self._store.releases.set_status(release, ReleaseStatus.PROVEN)
             self._files.write_record(replace(release, status=ReleaseStatus.PROVEN))
             self._store.events.add(
@@ -172,7 +178,7 @@ class Deployments:
             gap = _describe_gap(run, gap_seconds) if gap_seconds else ""
             message = f"release {release.number} serves on port {run.port}, pid {run.pid}{gap}"
         with journal.step("activate") as note:
-            self._activate(agent, release, before, desired_up=is_wanted_up)
+            self._activate(agent, release, before, port)
             note.message = message
         with journal.step("retire", is_cancelable=False) as note:
             note.message = self._retire(agent.name)
@@ -194,6 +200,8 @@ class Deployments:
         if deployment.strategy is Strategy.REHEARSE:
             self._runs.rehearse(release, journal)
         began = time.monotonic()
+        # On a full disk neither of the two could be started once the one that serves is down.
+        require_space(self._state.root, _TAKE_OVER_BYTES, _TAKE_OVER_INODES)
         with journal.step("stop") as note:
             self._runs.take_down(serving, for_successor=True)
             note.message = f"release {serving.number} stopped"
@@ -284,8 +292,9 @@ class Deployments:
             )
 
     def _activate(
-        self, agent: Agent, release: Release, before: Release | None, *, desired_up: bool
+        self, agent: Agent, release: Release, before: Release | None, port: int | None
     ) -> None:
+        """Make a release current, and the port where it serves its agent's; None: it does not."""
         previous = agent.previous
         former = before if before is not None and before.number != release.number else None
         if former is not None and (former.status is ReleaseStatus.PROVEN or previous is None):
@@ -294,7 +303,8 @@ class Deployments:
             self._store.agents.activate(agent.name, release.number, previous)
             self._store.agents.set_last_error(agent.name, "")
             self._store.agents.set_quarantine(agent.name, "")
-            if desired_up:
+            if port is not None:
+                self._store.agents.set_port(agent.name, port)
                 self._store.agents.set_desired(agent.name, Desired.RUNNING)
         self._retries.forget(agent.name)  # they were failures of the release before
         self._announce(release)
@@ -326,16 +336,21 @@ class Deployments:
             if each.agent == agent and each.is_rollback and each.release is not None
         }
 
+    def refuse(self, deployment: Deployment, error: DeployerError) -> None:
+        """End a queued deployment that could not begin."""
+        self._end(deployment, DeploymentStatus.FAILED, error)
+
     def _end_badly(self, deployment: Deployment, error: DeployerError) -> None:
-        """Undo a deployment and write down why."""
+        """Undo a deployment and write down why, also when it cannot be undone altogether."""
         is_back = False
         try:
             is_back = self._undo(self._store.deployments.get(deployment.id))
-        except SupervisordUnreachableError:
-            raise
-        except DeployerError as also:
-            _log.error("cannot undo deployment %s: %s", deployment.id, also.detail)
-            self._store.agents.set_last_error(deployment.agent, also.detail)
+        except (SupervisordUnreachableError, sqlite3.Error):
+            raise  # it is tried again later, as nothing can be told or written down now
+        except Exception as also:  # noqa: BLE001 - the row must not say "running" for ever
+            ours = _as_ours(also, deployment)
+            _log.exception("cannot undo deployment %s", deployment.id)
+            self._store.agents.set_last_error(deployment.agent, ours.detail)
         status = DeploymentStatus.ROLLED_BACK if is_back else DeploymentStatus.FAILED
         if isinstance(error, DeploymentCanceledError):
             status = DeploymentStatus.CANCELED
@@ -364,16 +379,30 @@ class Deployments:
         agent = self._store.agents.find(deployment.agent)
         if agent is None:
             return False
-        if deployment.release is not None and agent.current != deployment.release:
-            for release in self._store.releases.of_agent(agent.name):  # or it is gone already
-                if release.number == deployment.release:
-                    self._take_back(deployment, release)
+        made = self._made_by(deployment, agent)
+        if made is not None:
+            self._runs.take_down(made, for_successor=True)
         before = self._current_release(agent)
-        if before is None:
-            self._files.delete_agent(agent.name, keep_data=False)
-            self._runs.free_identity(agent.name)
-            self._store.agents.remove(agent.name)
-            return False
+        try:
+            # First of all: what is deleted below may be large, and nobody serves meanwhile.
+            return before is not None and self._bring_back(agent, before)
+        finally:
+            if made is not None:
+                self._take_back(deployment, made)
+            if before is None:
+                self._files.delete_agent(agent.name, keep_data=False)
+                self._runs.free_identity(agent.name)
+                self._store.agents.remove(agent.name)
+
+    def _made_by(self, deployment: Deployment, agent: Agent) -> Release | None:
+        """Find the release that a deployment was to make current and did not, if it is there."""
+        if deployment.release is None or agent.current == deployment.release:
+            return None
+        releases = self._store.releases.of_agent(agent.name)
+        return next((each for each in releases if each.number == deployment.release), None)
+
+    def _bring_back(self, agent: Agent, before: Release) -> bool:
+        """Have a release serve again that served before, if it is to; tell whether it does."""
         if agent.desired is not Desired.RUNNING:
             return False
         if not self._runs.is_serving(before):
@@ -381,11 +410,15 @@ class Deployments:
         return True
 
     def _take_back(self, deployment: Deployment, release: Release) -> None:
-        self._runs.take_down(release, for_successor=True)
+        """Remove a release that a deployment began with, without harm to the one that serves."""
         if deployment.is_rollback:
             self._runs.discard(release)
-        else:
+            return
+        try:
             self._forget(release)
+        except OSError as error:
+            # Its row says DISCARDED: the next deployment and the next start try again.
+            _log.warning("cannot delete release %d: %s", release.number, error)
 
     def _forget(self, release: Release) -> None:
         """Delete everything of a release; its row goes last, so that a crash finds the rest."""

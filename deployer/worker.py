@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from deployer import log_fields
 from deployer.agents import Agents
-from deployer.deployments import Deployments, failure_of
+from deployer.deployments import Deployments
 from deployer.errors import (
     AgentBusyError,
     BadRequestError,
@@ -203,7 +203,15 @@ class Worker:
 
     def _drain(self, agent: str) -> None:
         """Carry out what is queued for one agent, the oldest first."""
-        while (deployment := self._next(agent)) is not None:
+        while not self._ended.is_set():
+            try:
+                deployment = self._next(agent)
+            except sqlite3.Error:
+                _log.exception("cannot read what is queued for %s", agent)
+                self._ended.wait(_AGAIN_SECONDS)
+                continue
+            if deployment is None:
+                return
             with log_fields.within(deployment=deployment.id, agent=agent):
                 self._carry_out(deployment)
 
@@ -226,26 +234,34 @@ class Worker:
                     self._deployments.abandon(deployment, why)
             except (sqlite3.Error, OSError, DeployerError) as error:
                 _log.warning("cannot undo deployment %s yet: %s", deployment.id, error)
+            except Exception:  # noqa: BLE001 - nobody else ends it, and its agent waits for that
+                _log.exception("cannot undo deployment %s yet", deployment.id)
             else:
                 return
 
     def _carry_out(self, deployment: Deployment) -> None:
+        """Carry a deployment out; whatever comes, its row does not say "running" for ever."""
+        try:
+            self._run(deployment)
+        except SupervisordUnreachableError as error:
+            _log.error("cannot finish deployment %s: %s", deployment.id, error.detail)
+            self._abandon_later(deployment, "supervisord did not answer")
+        except Exception as error:  # noqa: BLE001 - nobody reads this thread's result
+            # A full disk, most likely. The row still says "running", and nothing else may be done
+            # with the agent until what was begun is undone.
+            _log.exception("cannot write down how deployment %s ended", deployment.id)
+            self._abandon_later(deployment, f"the server could not write its state ({error})")
+        finally:
+            self._canceled.discard(deployment.id)
+
+    def _run(self, deployment: Deployment) -> None:
         try:
             with self._locks.hold(
                 deployment.agent, f"deployment {deployment.id}", timeout_seconds=_LOCK_SECONDS
             ):
                 self._deployments.run(deployment, canceled=lambda: deployment.id in self._canceled)
+        except AgentBusyError as error:
+            self._deployments.refuse(deployment, error)
+        else:
             # Not under the lock: what happens to the agent from here on is nobody's doing.
             self._store.keep_copy(self._copy)
-        except AgentBusyError as error:
-            self._store.deployments.end(deployment, DeploymentStatus.FAILED, failure_of(error))
-        except SupervisordUnreachableError as error:
-            _log.error("cannot finish deployment %s: %s", deployment.id, error.detail)
-            self._abandon_later(deployment, "supervisord did not answer")
-        except sqlite3.Error:
-            # A full disk, most likely. The row still says "running", and nothing else may be done
-            # with the agent until what was begun is undone.
-            _log.exception("cannot write down how deployment %s ended", deployment.id)
-            self._abandon_later(deployment)
-        finally:
-            self._canceled.discard(deployment.id)

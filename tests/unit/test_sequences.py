@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
@@ -9,29 +10,24 @@ from typing import Any, cast
 
 import pytest
 
+from deployer import deployments as sequence
 from deployer.agents import Agents
 from deployer.deployments import Deployments
-from deployer.errors import ReleaseInUseError, StopError
-from deployer.model import Deployment, DeploymentStatus, Desired, Package, Release, Strategy
+from deployer.errors import ReleaseInUseError, StartError, StopError
+from deployer.model import (
+    Deployment,
+    DeploymentStatus,
+    Desired,
+    Release,
+    ReleaseStatus,
+    Strategy,
+)
 from deployer.parts import Parts
 from deployer.runs import Run
 from deployer.settings import Settings
 from deployer.state_dir import StateDir
 from deployer.store import Request, Store, now
-
-PACKAGE = Package(
-    md5="a" * 32,
-    sha256="b" * 64,
-    size_bytes=10,
-    agent="greeter",
-    version="1.0",
-    received_at=now(),
-    manifest='{"agent": {"name": "greeter"}}',
-    requirements=(),
-    entry_point="script main.py",
-    unpacked_bytes=100,
-    entries=3,
-)
+from tests.stored_packages import PACKAGE
 
 
 class Processes:
@@ -41,6 +37,8 @@ class Processes:
         self.up: set[int] = set()
         self.known: set[int] = set()
         self.fails_to_discard = False
+        self.broken: set[int] = set()
+        self.acts: list[str] = []
 
     def is_up(self, release: Release) -> bool:
         return release.number in self.up
@@ -52,9 +50,15 @@ class Processes:
         return release.number in self.known
 
     def bring_up(self, release: Release, **_options: object) -> Run:
-        self.up.add(release.number)
+        self.acts.append(f"bring up {release.number}")
         self.known.add(release.number)
-        return Run(release, 8100, 1, 0.0)
+        if release.number in self.broken:
+            raise StartError("cannot start greeter: it exits at once")
+        self.up.add(release.number)
+        return Run(release, 8100 + release.number, 1, 0.0)
+
+    def let_go(self, _release: Release) -> None:
+        """Hold nobody's socket."""
 
     def soak(self, _run: Run, _watcher: object) -> None:
         """Be well all the time."""
@@ -70,6 +74,7 @@ class Processes:
         """Nobody has a user of their own."""
 
     def take_down(self, release: Release, **_options: object) -> None:
+        self.acts.append(f"take down {release.number}")
         self.up.discard(release.number)
 
     def discard(self, release: Release) -> None:
@@ -84,6 +89,22 @@ class Quiet:
 
     def __getattr__(self, _name: str) -> Any:
         return lambda *_arguments, **_options: None
+
+
+class Files(Quiet):
+    """Directories of releases, some of which cannot be deleted."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
+        self.fails_to_delete = False
+
+    def delete(self, _agent: str, number: int) -> None:
+        self.processes.acts.append(f"delete {number}")
+        if self.fails_to_delete:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+
+    def find_damage(self, _release: Release) -> str:
+        return ""
 
 
 class Server:
@@ -101,7 +122,9 @@ class Server:
         adapters: dict[str, Any] = {
             each.name: Quiet() for each in fields(Parts) if each.default_factory is MISSING
         }
+        self.files = Files(self.processes)
         adapters |= {"settings": Settings(state_dir=root), "state": StateDir(root)}
+        adapters["files"] = self.files
         self.parts = Parts(**{**adapters, "store": self.store})
         self.agents = Agents(self.parts, cast("Any", self.processes))
         self.deployments = Deployments(
@@ -114,6 +137,16 @@ class Server:
     def go_to_second(self, strategy: Strategy = Strategy.PARALLEL) -> Deployment:
         """Queue a deployment of the release that is there and not current."""
         return self.store.deployments.submit(Request(PACKAGE, strategy, release=2))
+
+    def begin_second(self) -> Deployment:
+        """Begin a deployment that has just made the second release."""
+        deployment = self.store.deployments.submit(Request(PACKAGE, Strategy.REPLACE))
+        assert self.store.deployments.begin(deployment)
+        self.store.deployments.set_release(deployment, 2)
+        return deployment
+
+    def status_of(self, deployment: Deployment) -> DeploymentStatus:
+        return self.store.deployments.get(deployment.id).status
 
     def is_second_current(self) -> bool:
         return self.store.agents.get("greeter").current == 2
@@ -182,3 +215,65 @@ def test_retention_keeps_a_release_that_a_rollback_waits_for(server: Server) -> 
     server.deployments.run(running, canceled=lambda: False)
     kept = {each.number for each in server.store.releases.of_agent("greeter")}
     assert kept == {8, 7, 6, 5, 4, 3, 1}
+
+
+def test_the_release_before_is_back_before_anything_is_deleted(server: Server) -> None:
+    deployment = server.begin_second()
+    server.processes.take_down(server.releases[0])
+    server.processes.acts.clear()
+
+    server.deployments.abandon(deployment)
+
+    assert server.processes.acts[:2] == ["take down 2", "bring up 1"]
+    assert server.processes.acts[-1] == "delete 2"
+
+
+def test_a_release_that_cannot_be_deleted_keeps_nobody_from_serving(server: Server) -> None:
+    server.files.fails_to_delete = True
+    deployment = server.begin_second()
+    server.processes.take_down(server.releases[0])
+
+    server.deployments.abandon(deployment)
+
+    assert server.processes.up == {1}
+    assert server.status_of(deployment) is DeploymentStatus.ABANDONED
+    left = server.store.releases.get("greeter", 2)
+    assert left.status is ReleaseStatus.DISCARDED  # so that it is deleted later
+
+
+def test_a_release_before_that_does_not_come_back_still_lets_the_new_one_go(
+    server: Server,
+) -> None:
+    deployment = server.begin_second()
+    server.processes.take_down(server.releases[0])
+    server.processes.broken = {1}
+
+    server.deployments.abandon(deployment)
+
+    assert "delete 2" in server.processes.acts
+    assert server.status_of(deployment) is DeploymentStatus.ABANDONED
+    assert "exits at once" in server.store.agents.get("greeter").last_error
+
+
+def test_a_deployment_that_ends_before_its_activation_moves_no_port(server: Server) -> None:
+    server.store.agents.set_port("greeter", 8101)
+    deployment = server.go_to_second()
+
+    server.deployments.run(deployment, canceled=lambda: 2 in server.processes.up)
+
+    assert server.status_of(deployment) is DeploymentStatus.CANCELED
+    assert server.store.agents.get("greeter").port == 8101
+
+
+def test_on_a_full_disk_what_serves_is_not_stopped_for_what_could_not_start(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence, "_TAKE_OVER_BYTES", 2**62)
+    deployment = server.go_to_second(Strategy.REPLACE)
+
+    server.deployments.run(deployment, canceled=lambda: False)
+
+    assert "take down 1" not in server.processes.acts
+    failure = server.store.deployments.get(deployment.id).failure
+    assert failure is not None
+    assert "disk full" in failure.cause

@@ -23,26 +23,13 @@ from deployer.model import (
     Desired,
     Failure,
     Outcome,
-    Package,
     ReleaseStatus,
     Strategy,
 )
 from deployer.store import Request, Store
 from deployer.store.copies import find_damage, restore
+from tests.stored_packages import PACKAGE
 
-PACKAGE = Package(
-    md5="a" * 32,
-    sha256="b" * 64,
-    size_bytes=10,
-    agent="greeter",
-    version="1.0",
-    received_at=datetime(2026, 1, 1, tzinfo=UTC),
-    manifest='{"agent": {"name": "greeter"}}',
-    requirements=("six==1.0",),
-    entry_point="script main.py",
-    unpacked_bytes=100,
-    entries=3,
-)
 REQUEST = Request(package=PACKAGE, strategy=Strategy.REPLACE)
 
 
