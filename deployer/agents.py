@@ -348,9 +348,14 @@ class Agents:
         if release.status is not ReleaseStatus.INSTALLED or agent.previous is None:
             return
         former = self._store.releases.get(agent.name, agent.previous)
+        good_before = [
+            each.number
+            for each in self._store.releases.of_agent(agent.name)
+            if each.number < former.number and each.status is ReleaseStatus.PROVEN
+        ]
         with self._store.transaction():
             self._store.releases.set_status(release, ReleaseStatus.FAILED)
-            self._store.agents.activate(agent.name, former.number, None)
+            self._store.agents.activate(agent.name, former.number, max(good_before, default=None))
             self._store.agents.set_desired(agent.name, Desired.STOPPED)
         self._retries.forget(agent.name)
         self._files.write_checksum(agent.name, former.md5)

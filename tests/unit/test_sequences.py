@@ -277,3 +277,19 @@ def test_on_a_full_disk_what_serves_is_not_stopped_for_what_could_not_start(
     failure = server.store.deployments.get(deployment.id).failure
     assert failure is not None
     assert "disk full" in failure.cause
+
+
+def test_a_release_that_never_served_leaves_the_way_back_as_it_was(server: Server) -> None:
+    for release in server.releases:
+        server.store.releases.set_status(release, ReleaseStatus.PROVEN)
+    third = server.store.releases.add(PACKAGE)
+    server.store.releases.set_status(third, ReleaseStatus.INSTALLED)
+    server.store.agents.activate("greeter", 3, 2)
+    server.processes.take_down(server.releases[0])
+    server.processes.broken = {3}
+
+    with pytest.raises(StartError):
+        server.agents.start("greeter")
+
+    agent = server.store.agents.get("greeter")
+    assert (agent.current, agent.previous) == (2, 1)
