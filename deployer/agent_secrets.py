@@ -7,13 +7,10 @@ takes out of an agent's own words, and in no other.
 from __future__ import annotations
 
 import contextlib
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
 
 from deployer import launcher
 from deployer.agent_patterns import EVERY_AGENT, is_meant
@@ -28,13 +25,11 @@ from deployer.errors import (
 )
 from deployer.manifest import Manifest
 from deployer.model import Release, agent_of_program
+from deployer.redactions import Redaction
 from deployer.secret_references import expand, recover, secrets_in
 from deployer.state_dir import StateDir
 from deployer.store import Store, now
 from deployer.store.agent_secrets import SecretRow
-
-_SHORTEST_REDACTED: Final = 4
-"""Shorter texts are found everywhere: taking them out would leave no log to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,16 +181,11 @@ class AgentSecrets:
 
         Args:
             release: Who wrote it.
-            lines: What it wrote.
+            lines: What it wrote, as `deployer.logs` gives it.
         """
         if not lines or not _templates(release.manifest):
             return list(lines)
-        forms = {form: name for name, value in self._known(release) for form in _forms(value)}
-        if not forms:
-            return list(lines)
-        longest_first = sorted(forms, key=len, reverse=True)
-        pattern = re.compile("|".join(map(re.escape, longest_first)))
-        return [pattern.sub(lambda match: f"[secret {forms[match[0]]}]", line) for line in lines]
+        return Redaction(self._known(release)).apply(lines)
 
     def redact_program(self, program: str, lines: Sequence[str]) -> list[str]:
         """Do the same for what a supervisord program wrote; others than agents' have no secrets."""
@@ -284,15 +274,3 @@ def _users(manifest: str) -> Mapping[str, tuple[str, ...]]:
         for name in secrets_in(text):
             users.setdefault(name, []).append(variable)
     return {name: tuple(users[name]) for name in sorted(users)}
-
-
-def _forms(value: str) -> set[str]:
-    """Give the texts under which a value shows in a log, where each line stands for itself."""
-    whole = {value, *value.splitlines()}
-    written = {
-        repr(value)[1:-1],
-        json.dumps(value)[1:-1],
-        json.dumps(value, ensure_ascii=False)[1:-1],
-    }
-    forms = {form.strip() for form in (*whole, *written)}
-    return {form for form in forms if len(form) >= _SHORTEST_REDACTED}
