@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import Final
 
 from deployer import launcher
 from deployer.agent_patterns import EVERY_AGENT, is_meant
@@ -30,6 +31,9 @@ from deployer.secret_references import expand, recover, secrets_in
 from deployer.state_dir import StateDir
 from deployer.store import Store, now
 from deployer.store.agent_secrets import SecretRow
+
+_FORMER_KEPT: Final = 100
+"""How many former values of a secret are hidden: each is decrypted for every page of a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +98,15 @@ class AgentSecrets:
             changed_at=moment,
         )
         with self._store.transaction():
-            self._store.secrets.put(row)
+            self._store.secrets.put(row, keep_former=not self._is_same(known, value, agents))
             what = "set" if known is None else "changed"
             self._store.events.add(f"secret.{what}", "", f"secret {name} was {what}")
+            self.forget_former()
         self._store.keep_copy(self._state.database_copy)
         return self._describe(row), known is None
 
     def remove(self, name: str) -> None:
-        """Forget a secret; agents that run keep it until they end.
+        """Give a secret to nobody any more; agents that run keep it until they end.
 
         Raises:
             SecretUnknownError: There is none of this name.
@@ -109,7 +114,17 @@ class AgentSecrets:
         with self._store.transaction():
             self._store.secrets.remove(name)
             self._store.events.add("secret.removed", "", f"secret {name} was removed")
+            self.forget_former()
         self._store.keep_copy(self._state.database_copy)
+
+    def forget_former(self) -> None:
+        """Forget what secrets were before, as far as no release can have written it into a log."""
+        with self._store.transaction():
+            used = {
+                name for release in self._store.releases.all() for name in _users(release.manifest)
+            }
+            for name in self._store.secrets.names_of_former():
+                self._store.secrets.forget_former(name, kept=_FORMER_KEPT if name in used else 0)
 
     def find_problems(self, agent: str, manifest: str) -> tuple[Problem, ...]:
         """Say which of the secrets that a manifest refers to its agent cannot be given, and why.
@@ -206,6 +221,15 @@ class AgentSecrets:
         why = self._cipher.find_problem() or "encrypted with another key, or damaged"
         return f"{len(unreadable)} of {len(rows)} cannot be read: {why}"
 
+    def _is_same(self, row: SecretRow | None, value: str, agents: Sequence[str]) -> bool:
+        """Tell whether a secret is set to what it is: many do that every hour."""
+        if row is None or row.agents != tuple(agents):
+            return False
+        try:
+            return self._open(row) == value
+        except (SecretsKeyError, SecretUnreadableError):
+            return False
+
     def _describe(self, row: SecretRow) -> Secret:
         problem = ""
         try:
@@ -219,15 +243,15 @@ class AgentSecrets:
 
     def _values(self, release: Release) -> dict[str, str]:
         """Read the secrets that a release refers to, as far as it may be given them."""
-        values: dict[str, str] = {}
-        for name in _users(release.manifest):
-            row = self._store.secrets.find(name)
-            if row is not None and is_meant(release.agent, row.agents):
-                try:
-                    values[name] = self._open(row)
-                except (SecretsKeyError, SecretUnreadableError):
-                    continue
-        return values
+        rows = [self._store.secrets.find(name) for name in _users(release.manifest)]
+        return dict(self._readable(release, [row for row in rows if row is not None]))
+
+    def _readable(self, release: Release, rows: Sequence[SecretRow]) -> Iterator[tuple[str, str]]:
+        """Read those secrets that a release may be given and that can be read."""
+        for row in rows:
+            if is_meant(release.agent, row.agents):
+                with contextlib.suppress(SecretsKeyError, SecretUnreadableError):
+                    yield row.name, self._open(row)
 
     def _release_of(self, program: str) -> Release | None:
         named = agent_of_program(program)
@@ -238,7 +262,12 @@ class AgentSecrets:
         return None
 
     def _known(self, release: Release) -> Iterator[tuple[str, str]]:
-        """Give the secrets that a release may know: those of now, and those it was started with."""
+        """Give the secrets that a release may have written down, today's or not.
+
+        Its policy has those that it was started with, also where the database was lost.
+        """
+        for name in _users(release.manifest):
+            yield from self._readable(release, self._store.secrets.former(name))
         yield from self._values(release).items()
         running = self._running_variables(release) or {}
         for name, text in _templates(release.manifest).items():

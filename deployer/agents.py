@@ -292,6 +292,7 @@ class Agents:
             self._files.delete_agent(name, keep_data=keep_data)
             self._runs.free_identity(name)
             self._store.agents.remove(name)
+            self._secrets.forget_former()
             self._retries.forget(name)
             self._store.events.add("agent.removed", name, f"{name} was removed")
 

@@ -44,7 +44,7 @@ def _secret(row: sqlite3.Row) -> SecretRow:
 
 
 class SecretRows:
-    """Secrets by name."""
+    """Secrets by name, and what they were before."""
 
     def __init__(self, database: Database) -> None:
         """Keep rows in database."""
@@ -62,9 +62,34 @@ class SecretRows:
         ).fetchone()
         return None if row is None else _secret(row)
 
-    def put(self, secret: SecretRow) -> None:
+    def former(self, name: str) -> tuple[SecretRow, ...]:
+        """Read what a secret was before it was changed or removed, oldest first."""
+        rows = self._database.connection.execute(
+            "SELECT * FROM former_secrets WHERE name = ? ORDER BY id", (name,)
+        )
+        return tuple(_secret(row) for row in rows)
+
+    def names_of_former(self) -> tuple[str, ...]:
+        """Name the secrets that were another one once, by name."""
+        rows = self._database.connection.execute(
+            "SELECT DISTINCT name FROM former_secrets ORDER BY name"
+        )
+        return tuple(row["name"] for row in rows)
+
+    def forget_former(self, name: str, *, kept: int = 0) -> None:
+        """Forget what a secret was before, but the last few."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "DELETE FROM former_secrets WHERE name = ? AND id NOT IN"
+                " (SELECT id FROM former_secrets WHERE name = ? ORDER BY id DESC LIMIT ?)",
+                (name, name, kept),
+            )
+
+    def put(self, secret: SecretRow, *, keep_former: bool = True) -> None:
         """Add a secret, or change the one of its name; that one's first time stays."""
         with self._database.transaction() as connection:
+            if keep_former:
+                _keep_former(connection, secret.name)
             connection.execute(
                 "INSERT INTO agent_secrets"
                 " (name, agents, key_id, sealed, created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?)"
@@ -82,12 +107,13 @@ class SecretRows:
             )
 
     def remove(self, name: str) -> None:
-        """Forget a secret.
+        """Make a secret a former one.
 
         Raises:
             SecretUnknownError: There is none of this name.
         """
         with self._database.transaction() as connection:
+            _keep_former(connection, name)
             cursor = connection.execute("DELETE FROM agent_secrets WHERE name = ?", (name,))
         if cursor.rowcount == 0:
             raise SecretUnknownError(
@@ -95,3 +121,12 @@ class SecretRows:
                 cause=f"No such secret: {name[:80]}",
                 hint="GET /v1/secrets lists those that there are",
             )
+
+
+def _keep_former(connection: sqlite3.Connection, name: str) -> None:
+    columns = "name, agents, key_id, sealed, created_at, changed_at"
+    connection.execute(
+        f"INSERT INTO former_secrets ({columns}) SELECT {columns} FROM agent_secrets"  # noqa: S608 - names of our own columns
+        " WHERE name = ?",
+        (name,),
+    )

@@ -169,6 +169,19 @@ _MIGRATIONS: Final = (
         changed_at TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    -- What secrets were before: logs that were written with them are read for long after.
+    CREATE TABLE former_secrets (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        agents TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        sealed BLOB NOT NULL,
+        created_at TEXT NOT NULL,
+        changed_at TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX former_secrets_by_name ON former_secrets (name, id);
+    """,
 )
 
 

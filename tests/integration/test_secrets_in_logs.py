@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import secrets as random
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 
 from deployer.agent_logs import Bookmark
 from deployer.client import Client
+from deployer.errors import DeployerError
+from deployer.store import Store
 from tests.event_streams import listening
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server
@@ -98,3 +102,105 @@ def test_no_last_event_id_shows_what_is_left_of_a_secret(server: RunningServer, 
 
         assert not shows(told, token)
         assert "[secret token] at noon" in told
+
+
+# Changed or removed since -----------------------------------------------------------------------
+
+REMEMBERS = """
+remembered = os.path.join(os.environ["ATOLL_AGENT_DATA_DIR"], "token")
+if not os.path.exists(remembered):
+    with open(remembered, "w") as file:
+        file.write(os.environ["TOKEN"])
+with open(remembered) as file:
+    told = f"it logs in with {file.read()} at noon"
+print(told, flush=True)
+print(told, file=sys.stderr, flush=True)
+"""
+
+
+def everything_shown(server: RunningServer, release: int) -> str:
+    """Read what tells of an agent's logs, wherever that is."""
+    answers = [
+        server.request("GET", f"{LOGS}?{query}")
+        for query in ("stream=stdout", "stream=stderr", "after=0", "after=0&stream=stderr")
+    ]
+    answers += [
+        server.request("GET", path)
+        for path in (
+            f"/agents/{NAME}/diagnostics",
+            f"/v1/agents/{NAME}",
+            f"/v1/agents/{NAME}/why",
+            "/v1/events?limit=1000",
+            "/v1/deployments",
+        )
+    ]
+    assert {each.status_code for each in answers} == {200}
+    url = f"{server.url}/supervisor/logtail/{NAME}--{release}"
+    headers = {"Authorization": f"Bearer {server.token}"}
+    with requests.get(url, headers=headers, stream=True, timeout=10) as log:
+        chunks = log.iter_content(chunk_size=None)
+        followed = b"".join(next(chunks) for _ in range(2))
+    return "\n".join([*(each.text for each in answers), followed.decode()])
+
+
+def test_a_value_that_was_changed_since_is_hidden_after_a_restart(
+    server: RunningServer, client: Client, token: str
+) -> None:
+    client.set_secret("token", "another one")
+    client.restart(NAME)
+
+    shown = everything_shown(server, 1)
+    assert token not in shown
+    assert shown.count("[secret token]") >= 5
+    assert token in server.state.stdout_log(f"{NAME}--1").read_text()
+
+
+def test_a_value_that_was_changed_since_is_hidden_in_the_log_of_a_retired_release(
+    server: RunningServer, client: Client, token: str
+) -> None:
+    client.set_secret("token", "another one")
+    client.deploy(package(version="2"))
+
+    shown = everything_shown(server, 1)
+    assert token not in shown
+    assert "[secret token]" in server.request("GET", f"{LOGS}?after=0").text
+    assert not server.state.policy(f"{NAME}--1").exists()
+
+
+def test_a_value_that_was_removed_is_hidden(
+    server: RunningServer, client: Client, token: str
+) -> None:
+    client.deploy(package(version="2"))
+    client.remove_secret("token")
+    client.stop(NAME)
+
+    for release in (1, 2):
+        assert token not in everything_shown(server, release)
+
+
+def test_a_former_value_is_hidden_in_what_is_kept_of_a_deployment_that_failed(
+    server: RunningServer, client: Client
+) -> None:
+    older = f"tok-{random.token_hex(16)}"
+    client.set_secret("token", older)
+    client.deploy(package(tells=f"{REMEMBERS}serving.serve(answer)"))
+    client.set_secret("token", "another one")
+    with pytest.raises(DeployerError) as caught:
+        client.deploy(package(version="2", tells=f"{REMEMBERS}sys.exit(told)"))
+
+    assert "[secret token] at noon" in "\n".join(caught.value.evidence)
+    assert older not in everything_shown(server, 1)
+    kept = server.request("GET", "/v1/deployments?limit=1").text
+    assert older not in kept
+    assert "[secret token] at noon" in kept
+    assert older.encode() not in server.state.database.read_bytes()
+
+
+def test_former_values_go_with_the_last_agent_that_used_them(
+    server: RunningServer, client: Client, token: str
+) -> None:
+    client.set_secret("token", f"{token}, another")
+    with closing(Store(server.state.database)) as store:
+        assert store.secrets.names_of_former() == ("token",)
+        client.remove(NAME)
+        assert store.secrets.names_of_former() == ()

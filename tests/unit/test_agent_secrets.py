@@ -171,6 +171,57 @@ def test_what_runs_is_hidden_too_when_its_secret_is_another_now(
     assert lines == ["[secret token]", "[secret token]", "with [secret password]!"]
 
 
+@pytest.fixture
+def installed(state: StateDir, secrets: AgentSecrets) -> Release:
+    """The release, known to the store, as one that may have written into a log."""
+    del secrets  # it made the database
+    with closing(Store(state.database)) as store:
+        store.agents.add(RELEASE.agent)
+        store.releases.restore(RELEASE)
+    return RELEASE
+
+
+def test_what_a_secret_was_before_is_hidden_for_as_long_as_a_log_may_show_it(
+    secrets: AgentSecrets, installed: Release
+) -> None:
+    for number in range(3):
+        secrets.put("token", f"value {number}")
+    secrets.remove("token")
+    lines = [f"value {number}" for number in range(3)]
+    assert secrets.redact(installed, lines) == ["[secret token]"] * 3
+
+
+def test_what_a_secret_was_before_is_hidden_from_those_it_was_for(
+    secrets: AgentSecrets, installed: Release
+) -> None:
+    secrets.put("token", "mine", agents=(installed.agent,))
+    secrets.put("token", "yours", agents=("another",))
+    assert secrets.redact(installed, ["mine", "yours"]) == ["[secret token]", "yours"]
+
+
+def test_a_hundred_former_values_are_kept_and_setting_the_same_again_is_none(
+    secrets: AgentSecrets, installed: Release
+) -> None:
+    for number in range(102):
+        secrets.put("token", f"value {number:03d}")
+    for _ in range(3):
+        secrets.put("token", "value 101")
+    lines = secrets.redact(installed, [f"value {number:03d}" for number in range(102)])
+    assert lines == ["value 000", *["[secret token]"] * 101]
+
+
+def test_what_a_secret_was_before_goes_with_the_last_release_that_used_it(
+    secrets: AgentSecrets, state: StateDir, installed: Release
+) -> None:
+    secrets.put("token", "older")
+    secrets.put("token", "newer")
+    with closing(Store(state.database)) as store:
+        assert store.secrets.names_of_former() == ("token",)
+        store.agents.remove(installed.agent)
+        secrets.forget_former()
+        assert store.secrets.names_of_former() == ()
+
+
 def test_a_secret_of_three_characters_hides_nothing(secrets: AgentSecrets) -> None:
     secrets.put("token", "abc")
     assert secrets.redact(RELEASE, ["abc"]) == ["abc"]
