@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets as random
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -204,3 +205,19 @@ def test_former_values_go_with_the_last_agent_that_used_them(
         assert store.secrets.names_of_former() == ("token",)
         client.remove(NAME)
         assert store.secrets.names_of_former() == ()
+
+
+# Restored ---------------------------------------------------------------------------------------
+
+
+def test_a_backup_without_policies_and_logs_starts_agents_with_their_secrets(
+    server: RunningServer, client: Client, token: str
+) -> None:
+    assert server.stop() == 0
+    for directory in (server.state.policies, server.state.logs):
+        shutil.rmtree(directory)
+    server.start()
+
+    agent = client.wait(NAME)
+    given = requests.get(f"{agent.url}/info", timeout=10).json()["variables"]
+    assert given["TOKEN"] == token
