@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -124,6 +125,32 @@ def make_index(directory: Path, wheels: Sequence[Path]) -> Path:
         links = (f'<a href="{each.name}">{each.name}</a>' for each in project.glob("*.whl"))
         (project / "index.html").write_text("\n".join(links), encoding="utf-8")
     return directory
+
+
+def say_uploads(simple: Path, project: str, uploads: Mapping[Path, str]) -> None:
+    """Say beside a project's page when its wheels were uploaded, as JSON (PEP 691 and PEP 700).
+
+    Args:
+        simple: The index that `make_index` made.
+        project: Whose page.
+        uploads: The time of each of its wheels, after RFC 3339.
+    """
+    page = {
+        "meta": {"api-version": "1.1"},
+        "name": project,
+        "versions": sorted(wheel.name.split("-")[1] for wheel in uploads),
+        "files": [
+            {
+                "filename": wheel.name,
+                "url": wheel.name,
+                "hashes": dict([sha256_of(wheel).split(":")]),
+                "size": wheel.stat().st_size,
+                "upload-time": uploaded,
+            }
+            for wheel, uploaded in uploads.items()
+        ],
+    }
+    (simple / project / "index.json").write_text(json.dumps(page), encoding="utf-8")
 
 
 def sha256_of(file: Path) -> str:

@@ -37,7 +37,7 @@ from deployer.errors import (
     ResolutionError,
 )
 from tests.servers import wait_until
-from tests.wheels import make_index, make_sdist, make_wheel, sha256_of
+from tests.wheels import make_index, make_sdist, make_wheel, say_uploads, sha256_of
 
 INSTALLERS = ("uv", "pip")
 OURS = Path(os.path.realpath(sys._base_executable))
@@ -111,7 +111,7 @@ def refused(act: Callable[[], object], kind: type[DeployerError]) -> DeployerErr
 
 
 class _Index(http.server.SimpleHTTPRequestHandler):
-    """A package index behind a login."""
+    """A package index, behind a login or not, in HTML, or in JSON where there is some."""
 
     login = ""
 
@@ -122,6 +122,15 @@ class _Index(http.server.SimpleHTTPRequestHandler):
             self.send_header("WWW-Authenticate", 'Basic realm="index"')
             self.send_header("Content-Length", "0")
             self.end_headers()
+            return
+        page = Path(self.translate_path(self.path)) / "index.json"
+        if page.is_file():
+            content = page.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/vnd.pypi.simple.v1+json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
             return
         super().do_GET()
 
@@ -438,6 +447,44 @@ def test_a_wrong_login_is_not_the_packages_fault(uv_place: Place) -> None:
 def test_a_full_disk_is_not_the_packages_fault(tmp_path: Path) -> None:
     error = refused(lambda: shell("true", tmp_path, log=Path("/dev/full")), NoSpaceError)
     assert error.cause == "the disk is full"
+
+
+@pytest.mark.parametrize(
+    ("moment", "version"), [(None, "1.2"), ("2025-06-01", "1.1"), ("2025-01-01", "1.0")]
+)
+def test_what_was_uploaded_later_than_exclude_newer_is_not_installed(
+    uv_place: Place, moment: str | None, version: str
+) -> None:
+    uploads = {
+        make_wheel(uv_place.root / "made", "alpha", each): uploaded
+        for each, uploaded in (
+            ("1.0", "2024-12-01T00:00:00Z"),
+            ("1.1", "2025-05-31T23:59:59Z"),
+            ("1.2", "2025-06-02T00:00:01Z"),
+        )
+    }
+    www = make_index(uv_place.root / "www", list(uploads))
+    say_uploads(www / "simple", "alpha", uploads)
+    with serving(www) as address:
+        built = uv_place.build(
+            "alpha", index_url=f"http://{address}/simple", find_links=(), exclude_newer=moment
+        )
+    assert built.packages == (("alpha", version),)
+
+
+def test_a_version_that_was_uploaded_later_than_exclude_newer_cannot_be_had(
+    uv_place: Place,
+) -> None:
+    wheel = make_wheel(uv_place.root / "made", "alpha", "1.0")
+    www = make_index(uv_place.root / "www", [wheel])
+    say_uploads(www / "simple", "alpha", {wheel: "2025-06-02T00:00:01Z"})
+    with serving(www) as address:
+        sources = {"index_url": f"http://{address}/simple", "find_links": ()}
+        error = refused(
+            lambda: uv_place.build("alpha==1.0", **sources, exclude_newer="2025-06-01"),
+            ResolutionError,
+        )
+    assert error.cause == "no version alpha==1.0 on the index"
 
 
 def test_exclude_newer_is_refused_with_pip_instead_of_ignored(tmp_path: Path) -> None:
