@@ -103,7 +103,8 @@ rename tmp to data
 socket in run
 own port
 any free port
-name lookup
+files of the resolver
+lookup of localhost
 certificates
 subprocess
 shell
