@@ -11,9 +11,12 @@ import ctypes
 import functools
 import json
 import os
+import ssl
+import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ import requests
 
 from deployer.isolation.surroundings import SHARED
 from deployer.landlock import find_abi
+from tests.certificates import Authority
 from tests.free_ports import free_ports
 from tests.ordinary_users import ordinary_user
 from tests.package_zips import zip_package
@@ -87,6 +91,7 @@ B's shared memory by name | ENOENT | ENOENT | ENOENT | open   | open
 list /dev/shm             | open   | open   | open   | EACCES | open
 SysV memory of B          | ENOENT | ENOENT | ENOENT | open   | open
 gain privileges           | EPERM  | EPERM  | EPERM  | EPERM  | EPERM
+setuid program            | EPERM  | EPERM  | EPERM  | EPERM  | EPERM
 unshare and mount         | EPERM  | open   | EPERM  | EPERM  | open
 plant a policy            | ENOENT | ENOENT | ENOENT | EACCES | open
 list policies             | ENOENT | ENOENT | ENOENT | EACCES | open
@@ -106,6 +111,7 @@ any free port
 files of the resolver
 lookup of localhost
 certificates
+https
 subprocess
 shell
 own interpreter
@@ -159,7 +165,7 @@ def report(root: Path, cache_dir: Path | None, level: str, **options: Any) -> di
             "server": server.request("GET", "/v1/server").json()["isolation"],
             "health": server.request("GET", "/health").json(),
             "attacks": ask(f"{url}/attacks?{argument}"),
-            "works": ask(f"{url}/works"),
+            "works": ask_what_works(f"{url}/works", root.with_name("tls")),
             "owners": owners(server),
         }
 
@@ -177,6 +183,22 @@ def nothing_left_to_share() -> Iterator[None]:
         memory = libc.shmget(SYSV_KEY, 0, 0)
         if memory >= 0:
             libc.shmctl(memory, IPC_RMID, None)
+
+
+def ask_what_works(url: str, folder: Path) -> dict[str, str]:
+    """Hear what an agent could do as an honest one, while somebody serves HTTPS to it."""
+    authority = Authority(folder, "Authority of an index")
+    certificate = authority.issue("index", "CN=index")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate.files)
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as index:
+        index.socket = context.wrap_socket(index.socket, server_side=True)
+        threading.Thread(target=index.serve_forever, daemon=True).start()
+        try:
+            facts = {"port": index.server_port, "authority": authority.cert.read_text()}
+            return ask(f"{url}?{urllib.parse.quote(json.dumps(facts))}")
+        finally:
+            index.shutdown()
 
 
 def ask(url: str) -> dict[str, str]:

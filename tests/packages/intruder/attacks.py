@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import urllib.parse
 
@@ -102,6 +103,18 @@ def keep_privileges():
         raise PermissionError(errno.EPERM, "no new privileges")
 
 
+def run_setuid_program():
+    with subprocess.Popen(["su"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        try:
+            with open(f"/proc/{child.pid}/status") as file:
+                status = file.read()
+        finally:
+            child.kill()
+    effective = next(line for line in status.splitlines() if line.startswith("Uid:")).split()[2]
+    if effective == str(os.geteuid()):
+        raise PermissionError(errno.EPERM, "su runs as whoever started it")
+
+
 def in_a_child(act):
     """Do what changes the whole process in another one, and take its exit code for the errno."""
     child = os.fork()
@@ -181,6 +194,7 @@ ATTACKS = {
     "list /dev/shm": lambda: os.listdir("/dev/shm"),
     "SysV memory of B": lambda: check(libc.shmget(SYSV_KEY, 0, 0o600)),
     "gain privileges": keep_privileges,
+    "setuid program": run_setuid_program,
     "unshare and mount": lambda: in_a_child(mount_over_tmp),
     "plant a policy": lambda: create(f"{STATE}/policies/planted"),
     "list policies": lambda: os.listdir(f"{STATE}/policies"),

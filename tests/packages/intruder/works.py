@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.parse
+import urllib.request
 import zoneinfo
 from pathlib import Path
 
@@ -165,6 +167,14 @@ def user():
     assert getpass.getuser() == os.environ["ATOLL_AGENT_NAME"]
 
 
+def https():
+    facts = json.loads(urllib.parse.unquote(sys.argv[1]))
+    trusted = ssl.create_default_context(cadata=facts["authority"])
+    url = f"https://127.0.0.1:{facts['port']}/"
+    with urllib.request.urlopen(url, timeout=10, context=trusted) as answer:
+        assert answer.status == 200
+
+
 CASES = {
     "temporary file": temporary_file,
     "sqlite WAL": sqlite_wal,
@@ -175,6 +185,7 @@ CASES = {
     "files of the resolver": resolver_files,
     "lookup of localhost": lambda: socket.getaddrinfo("localhost", 80),
     "certificates": certificates,
+    "https": https,
     "subprocess": lambda: subprocess.run(["true"], check=True),
     "shell": lambda: subprocess.run("echo $HOME > $TMPDIR/home", shell=True, check=True),
     "own interpreter": lambda: subprocess.run([sys.executable, "-c", "import ssl"], check=True),
