@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from datetime import datetime
 from typing import Final
 
@@ -22,6 +23,11 @@ _BAD: Final = frozenset(
     }
 )
 """What kinds end with, of events that are warnings in the server's log."""
+
+
+def is_bad(kind: str) -> bool:
+    """Tell whether an event of this kind is one that somebody should look at."""
+    return kind.rpartition(".")[2] in _BAD
 
 
 class EventRows:
@@ -45,7 +51,7 @@ class EventRows:
                 (to_text(now()), agent, kind, message),
             )
         fields = {"event": kind, **({"agent": agent} if agent else {})}
-        level = logging.WARNING if kind.rpartition(".")[2] in _BAD else logging.INFO
+        level = logging.WARNING if is_bad(kind) else logging.INFO
         _log.log(level, "%s", message, extra={log_fields.EXTRA: fields})
 
     def go_on_behind_lost(self) -> None:
@@ -111,13 +117,36 @@ class EventRows:
             " AND EXISTS (SELECT 1 FROM json_each(?) WHERE agent GLOB value) ORDER BY id LIMIT ?",
             (cursor, agent, agent, json.dumps(patterns), limit),
         )
-        return tuple(
-            Event(
-                id=row["id"],
-                at=datetime.fromisoformat(row["at"]),
-                agent=row["agent"],
-                kind=row["kind"],
-                message=row["message"],
-            )
-            for row in rows
+        return tuple(map(_event, rows))
+
+    def latest(
+        self,
+        *,
+        limit: int,
+        agent: str | None = None,
+        patterns: tuple[str, ...] = EVERY_AGENT,
+    ) -> tuple[Event, ...]:
+        """Read what happened last, the newest first.
+
+        Args:
+            limit: How many at most.
+            agent: Only what concerns this agent.
+            patterns: Only what concerns agents of such names.
+        """
+        rows = self._database.connection.execute(
+            "SELECT * FROM events WHERE (? IS NULL OR agent = ?)"
+            " AND EXISTS (SELECT 1 FROM json_each(?) WHERE agent GLOB value)"
+            " ORDER BY id DESC LIMIT ?",
+            (agent, agent, json.dumps(patterns), limit),
         )
+        return tuple(map(_event, rows))
+
+
+def _event(row: sqlite3.Row) -> Event:
+    return Event(
+        id=row["id"],
+        at=datetime.fromisoformat(row["at"]),
+        agent=row["agent"],
+        kind=row["kind"],
+        message=row["message"],
+    )

@@ -179,6 +179,16 @@ def test_the_timeline_knows_its_span_also_when_all_of_it_went(store: Store) -> N
     assert store.events.span() == (4, 3)
 
 
+def test_the_latest_events_come_first_and_only_those_that_somebody_may_see(store: Store) -> None:
+    for number, agent in enumerate(("web-1", "api", "web-2", "")):
+        store.events.add("test", agent, f"event {number}")
+
+    assert [each.message for each in store.events.latest(limit=2)] == ["event 3", "event 2"]
+    seen = store.events.latest(limit=9, patterns=("web-*",))
+    assert [each.agent for each in seen] == ["web-2", "web-1"]
+    assert [each.agent for each in store.events.latest(limit=9, agent="api")] == ["api"]
+
+
 def test_events_are_read_on_from_a_cursor(store: Store) -> None:
     for number in range(5):
         store.events.add("test", "greeter" if number % 2 else "", f"event {number}")
