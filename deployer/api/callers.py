@@ -22,9 +22,13 @@ from deployer.keys import Caller, Key, Scope, digest_of
 from deployer.store import Store, now
 
 COOKIE: Final = "atoll_session"
+PROOF: Final = "X-Session-Proof"
+"""The header in which a page of ours shows that it is one."""
+
 SESSION_SECONDS: Final = 12 * 3600
 _USED_SECONDS: Final = 60.0
 _KEY_CONTEXT: Final = b"atoll-deployer session "
+_PROOF_CONTEXT: Final = b"atoll-deployer proof "
 _log: Final = logging.getLogger(__name__)
 
 
@@ -61,7 +65,7 @@ class Callers:
         """Whether somebody must be known to get in."""
         return self._asks_for_keys
 
-    def identify(self, req: falcon.Request, *, takes_sessions: bool) -> Caller:
+    def identify(self, req: falcon.Request, *, is_page: bool) -> Caller:
         """Tell who sends a request.
 
         A key that is shown decides alone: whoever shows a wrong one is not let in for something
@@ -70,7 +74,7 @@ class Callers:
 
         Args:
             req: The request, its environment resolved by `deployer.api.proxies`.
-            takes_sessions: Whether it is for a page: elsewhere a cookie lets nobody in.
+            is_page: Whether it is for a page: elsewhere a session lets nobody in without its proof.
 
         Raises:
             AuthenticationRequiredError: Nothing was shown, or nothing that lets anybody in.
@@ -82,24 +86,24 @@ class Callers:
         texts = list(_texts(req))
         if texts:
             return self.holder_of(texts, req.remote_addr or "")
-        caller = self._of_session(req) if takes_sessions else None
+        caller = self._of_session(req, needs_proof=not is_page)
         if caller is None and (subject := req.env.get(SUBJECT)):
             caller = caller_of(subject, self._certificates)
         if caller is None:
             raise _refusal("no key was shown")
         return caller
 
-    def recheck(self, req: falcon.Request, *, takes_sessions: bool) -> None:
+    def recheck(self, req: falcon.Request, *, is_page: bool) -> None:
         """Make sure that who sent a request a while ago would still be let in, as the same.
 
         Args:
             req: As `identify` saw it.
-            takes_sessions: As it was told.
+            is_page: As it was told.
 
         Raises:
             AuthenticationRequiredError: Their key was revoked or has expired meanwhile.
         """
-        if self.identify(req, takes_sessions=takes_sessions) != req.context.caller:
+        if self.identify(req, is_page=is_page) != req.context.caller:
             raise _refusal("what was shown stands for something else by now")
 
     def holder_of(self, texts: Iterable[str], address: str) -> Caller:
@@ -157,8 +161,22 @@ class Callers:
         key_id = caller.who.removeprefix("key:")
         return f"{key_id}.{until}.{self._sign(key_id, str(until))}"
 
-    def _of_session(self, req: falcon.Request) -> Caller | None:
+    def proof_of(self, session: str) -> str:
+        """Make what must be shown beside a session wherever it is not for a page.
+
+        Browsers show a cookie to every port of a host, so every agent on this machine may get to
+        see one. The proof stays in what a browser keeps for this very port.
+
+        Args:
+            session: The value of a session cookie.
+        """
+        return self._digest(_PROOF_CONTEXT + session.encode("utf-8", "replace"))
+
+    def _of_session(self, req: falcon.Request, *, needs_proof: bool) -> Caller | None:
+        shown = req.get_header(PROOF) or ""
         for value in req.get_cookie_values(COOKIE) or ():
+            if needs_proof and not (shown and _are_equal(shown, self.proof_of(value))):
+                continue
             key_id, _, rest = value.partition(".")
             end, _, signature = rest.partition(".")
             # Only what we signed is read as a number.
@@ -168,7 +186,9 @@ class Callers:
         return None
 
     def _sign(self, key_id: str, end: str) -> str:
-        message = _KEY_CONTEXT + f"{key_id} {end}".encode("utf-8", "replace")
+        return self._digest(_KEY_CONTEXT + f"{key_id} {end}".encode("utf-8", "replace"))
+
+    def _digest(self, message: bytes) -> str:
         return hmac.new(self._local_text().encode(), message, hashlib.sha256).hexdigest()
 
 

@@ -53,13 +53,13 @@ class Gate:
             return
         is_page = _PAGES.fullmatch(req.path) is not None
         try:
-            caller = self._callers.identify(req, takes_sessions=is_page)
+            caller = self._callers.identify(req, is_page=is_page)
         except AuthenticationRequiredError:
             if req.method == "GET" and is_page and _is_browser(req):
                 raise falcon.HTTPSeeOther("/login") from None
             raise
         req.context.caller = caller
-        req.context.recheck = partial(self._callers.recheck, req, takes_sessions=is_page)
+        req.context.recheck = partial(self._callers.recheck, req, is_page=is_page)
         log_fields.note(caller=caller.who)
         self._callers.note_use(req.context.caller)
 

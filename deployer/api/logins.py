@@ -39,8 +39,12 @@ class Login:
         body=_FORM,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Take a key, and lead to supervisord's web UI."""
+        """Take a key, and lead to supervisord's web UI.
+
+        The proof goes along behind the ``#``, which browsers send to nobody: the page keeps it.
+        """
         req.context.is_act = True
+        place = "/supervisor/"
         form = req.bounded_stream.read(_LONGEST_FORM).decode("ascii", "replace")
         if self._callers.asks_for_keys:
             text = falcon.uri.parse_query_string(form).get("token", "")
@@ -51,9 +55,11 @@ class Login:
                 pages.show(resp, "login.html.j2", message=error.detail)
                 return
             req.context.caller = holder
+            session = self._callers.new_session(holder)
+            place = f"/supervisor/#proof={self._callers.proof_of(session)}"
             resp.set_cookie(
                 COOKIE,
-                self._callers.new_session(holder),
+                session,
                 max_age=SESSION_SECONDS,
                 path="/",
                 secure=req.scheme == "https",
@@ -61,4 +67,10 @@ class Login:
                 same_site="Strict",
             )
         resp.status = HTTPStatus.SEE_OTHER
-        resp.location = "/supervisor/"
+        resp.location = place
+
+    @operation("Log out", {HTTPStatus.NO_CONTENT: None}, scope=None)
+    def on_delete(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Have the browser forget its session; the key stays what it is."""
+        resp.unset_cookie(COOKIE, path="/", same_site="Strict")
+        resp.status = HTTPStatus.NO_CONTENT

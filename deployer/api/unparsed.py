@@ -75,7 +75,7 @@ class Bouncer:
                 cause="body too large for this address",
             )
         try:
-            caller = self._callers.identify(req, takes_sessions=False)
+            caller = self._callers.identify(req, is_page=False)
         except DeployerError as error:
             return error
         # In chunks, without a length, small bodies come too.
