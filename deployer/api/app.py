@@ -11,6 +11,9 @@ from falcon.routing import CompiledRouter
 from deployer.api import problems
 from deployer.api.atoll import WireMarker
 from deployer.api.audits import Audit, AuditTrail
+from deployer.api.dashboard import Dashboard, Live
+from deployer.api.dashboard.assets import Assets
+from deployer.api.dashboard.looks import Looks
 from deployer.api.gate import Gate
 from deployer.api.inputs import AgentNameConverter, ReleaseNumberConverter
 from deployer.api.logins import Login
@@ -55,10 +58,14 @@ def create_app(services: Services, supervisord_url: str, credentials: Credential
     contract = cache(lambda: openapi_document(routes))
     parts = services.parts
     ui = SupervisorUi(supervisord_url, credentials, parts.state, services.waiting, parts.secrets)
+    looks = Looks(services)
     routes += [
         Route("/openapi.json", OpenApi(contract), "server"),
         Route("/docs", Docs(contract), "server"),
         Route("/v1/audit", Audit(store, refusals), "keys"),
+        Route("/", Dashboard(looks), "web"),
+        Route("/-/live", Live(looks, services), "web"),
+        Route("/-/assets/{name}", Assets(), "web"),
         Route("/login", Login(services.callers), "web"),
         Route("/supervisor", ui, "web"),
         Route("/supervisor/{path:path}", ui, "web"),

@@ -12,6 +12,7 @@ import falcon
 from deployer import log_fields
 from deployer.api import accesses, origins, permissions
 from deployer.api.callers import Callers
+from deployer.api.dashboard import assets
 from deployer.errors import AuthenticationRequiredError, ForbiddenError
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/health", "/login"})
@@ -19,7 +20,7 @@ OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/health", "/login"})
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_PAGES: Final = re.compile(r"/(?:supervisor(?:/.*)?|docs|openapi\.json)", re.DOTALL)
+_PAGES: Final = re.compile(r"/(?:|-/live|supervisor(?:/.*)?|docs|openapi\.json)", re.DOTALL)
 
 
 class Gate:
@@ -49,7 +50,7 @@ class Gate:
         if not self._callers.asks_for_keys:
             self._refuse_foreign_names(req)
             origins.refuse_foreign_looks(req)
-        if req.path in OPEN_PATHS:
+        if is_open(req.path):
             return
         is_page = _PAGES.fullmatch(req.path) is not None
         try:
@@ -68,7 +69,7 @@ class Gate:
     ) -> None:
         """Refuse what this caller may not do."""
         req.env[accesses.ROUTE] = accesses.address_of(req.uri_template or accesses.NO_ROUTE)
-        if req.path not in OPEN_PATHS:
+        if not is_open(req.path):
             permissions.judge(req, self._permitted, params)
 
     def _refuse_foreign_names(self, req: falcon.Request) -> None:
@@ -79,6 +80,11 @@ class Gate:
                 cause="unknown host name",
                 hint="call it by 127.0.0.1, or serve with --auth token",
             )
+
+
+def is_open(path: str) -> bool:
+    """Tell whether an address answers without a key; what pages are made of does, for the login."""
+    return path in OPEN_PATHS or path.startswith(assets.PREFIX)
 
 
 def name_request(req: falcon.Request, resp: falcon.Response) -> None:

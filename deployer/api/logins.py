@@ -39,12 +39,12 @@ class Login:
         body=_FORM,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Take a key, and lead to supervisord's web UI.
+        """Take a key, and lead to the dashboard.
 
         The proof goes along behind the ``#``, which browsers send to nobody: the page keeps it.
         """
         req.context.is_act = True
-        place = "/supervisor/"
+        place = "/"
         form = req.bounded_stream.read(_LONGEST_FORM).decode("ascii", "replace")
         if self._callers.asks_for_keys:
             text = falcon.uri.parse_query_string(form).get("token", "")
@@ -56,7 +56,7 @@ class Login:
                 return
             req.context.caller = holder
             session = self._callers.new_session(holder)
-            place = f"/supervisor/#proof={self._callers.proof_of(session)}"
+            place = f"/#proof={self._callers.proof_of(session)}"
             resp.set_cookie(
                 COOKIE,
                 session,

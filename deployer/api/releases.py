@@ -92,10 +92,10 @@ class OneRelease:
 def _document(parts: Parts, release: model.Release, owner: model.Agent) -> documents.Release:
     voucher = parts.trust.voucher(release.agent, release.sha256)
     reports = parts.store.scans.of_release(release)
-    return documents.release(release, owner, _find_obstacle(parts, release), voucher, reports)
+    return documents.release(release, owner, rollback_obstacle(parts, release), voucher, reports)
 
 
-def _find_obstacle(parts: Parts, release: model.Release) -> str:
+def rollback_obstacle(parts: Parts, release: model.Release) -> str:
     """Say why a rollback to a release would be refused; empty when it would not."""
     try:
         parts.trust.require_vouched(release.agent, release.version, release.sha256)

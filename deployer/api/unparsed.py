@@ -25,7 +25,7 @@ from waitress.task import ErrorTask
 
 from deployer.api import accesses
 from deployer.api.callers import Callers
-from deployer.api.gate import OPEN_PATHS
+from deployer.api.gate import is_open
 from deployer.api.problems import STATUSES, problem_document, reason_phrase
 from deployer.api.proxies import Environ, Proxies
 from deployer.api.refusals import Refusals
@@ -69,7 +69,7 @@ class Bouncer:
         """Say why whoever sends this head is not to send its body too."""
         self._proxies.resolve(environ)
         req = falcon.Request(environ)
-        if req.path in OPEN_PATHS:
+        if is_open(req.path):
             return PackageTooLargeError(
                 f"cannot take the body: {req.path} takes none of more than {_LARGE_BYTES} bytes",
                 cause="body too large for this address",

@@ -164,7 +164,7 @@ def test_head_answers_like_get_without_a_body(api: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v2/agents", "/v1/agents/", "/v1//agents", "/favicon"]
+    "path", ["/-", "/v1", "/v2/agents", "/v1/agents/", "/v1//agents", "/favicon"]
 )
 def test_what_is_nowhere_is_not_found(api: Api, path: str) -> None:
     assert "/openapi.json" in problem(api.get(path), 404, "route-unknown")["hint"]

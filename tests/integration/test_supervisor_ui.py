@@ -118,7 +118,7 @@ def test_the_login_asks_for_the_token_in_a_form(agent: Api) -> None:
 
 def test_the_token_gives_a_session_that_no_script_and_no_other_site_can_use(agent: Api) -> None:
     answer = Browser(agent.server).log_in(f" {agent.server.token}\n")
-    assert (answer.status_code, answer.headers["Location"].split("#")[0]) == (303, "/supervisor/")
+    assert (answer.status_code, answer.headers["Location"].split("#")[0]) == (303, "/")
     cookie = answer.headers["Set-Cookie"]
     assert cookie.startswith(f"{COOKIE}=")
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
