@@ -50,9 +50,7 @@ class Agents:
             AgentUnknownError: There is none of this name.
         """
         agent = self._store.agents.get(name)
-        release = None
-        if agent.current is not None:
-            release = self._store.releases.get(name, agent.current)
+        release = self._store.releases.find(name, agent.current)
         lease = None if release is None else self._store.leases.of_program(release.program)
         process = None if release is None else self._processes.get(release.program)
         return AgentView(

@@ -348,6 +348,12 @@ class ReleaseDamagedError(DeployerError):
     kind = Kind.CONFLICT
 
 
+class RowDamagedError(DeployerError):
+    """What state.db says of it cannot be read whole."""
+
+    code = "row-damaged"
+
+
 class DeploymentUnknownError(DeployerError):
     """No deployment of this id."""
 

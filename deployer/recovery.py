@@ -12,7 +12,7 @@ from typing import Final
 from deployer import log_fields
 from deployer.agents import Agents
 from deployer.deployments import Deployments
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, RowDamagedError
 from deployer.intents import Intents
 from deployer.model import Agent, DeploymentStatus, Desired, Release, State, agent_of_program
 from deployer.parts import Parts
@@ -51,27 +51,51 @@ class Recovery:
 
     def tidy(self) -> None:
         """Undo what was half-done, and remove what belongs to nothing."""
+        for act in (
+            self._empty_tmp,
+            self._processes.refresh,
+            self._take_intents,  # early: what an operator stopped is not brought back below
+            self._end_deployments,
+            self._finish_removals,
+            self._remove_stray_programs,
+            self._remove_stray_directories,
+            self._runs.tidy_identities,
+            self._free_ports_of_the_dead,
+        ):
+            with self._passed_over(act.__name__.strip("_").replace("_", " ")):
+                act()
+
+    def _empty_tmp(self) -> None:
         for path in self._state.tmp.iterdir():
             delete_tree(path)
-        self._processes.refresh()
-        self._take_intents()  # first: what an operator stopped is not brought back below
+
+    def _end_deployments(self) -> None:
+        """Undo what ran, and what cannot be read whole: nobody knows any more what it was to do."""
+        self._store.deployments.reopen_damaged()
         for deployment in self._store.deployments.unfinished():
-            if deployment.status is DeploymentStatus.RUNNING:
-                with (
-                    log_fields.within(deployment=deployment.id, agent=deployment.agent),
-                    self._passed_over(f"undo deployment {deployment.id} of {deployment.agent}"),
-                ):
+            with (
+                log_fields.within(deployment=deployment.id, agent=deployment.agent),
+                self._passed_over(f"undo deployment {deployment.id} of {deployment.agent}"),
+            ):
+                if deployment.status is DeploymentStatus.RUNNING:
                     self._deployments.abandon(deployment)
+                elif deployment.failure is not None:
+                    self._deployments.refuse(
+                        deployment,
+                        RowDamagedError(
+                            deployment.failure.detail,
+                            cause=deployment.failure.cause,
+                            hint="deploy again",
+                        ),
+                    )
+
+    def _finish_removals(self) -> None:
         for agent in self._store.agents.all():
             if agent.desired is Desired.REMOVED:
                 with self._passed_over(f"remove {agent.name}"):
                     self._agents.remove(agent.name)
             with self._passed_over(f"delete releases of {agent.name}"):
                 self._deployments.finish_deleting(agent.name)
-        self._remove_stray_programs()
-        self._remove_stray_directories()
-        self._runs.tidy_identities()
-        self._free_ports_of_the_dead()
 
     def _take_intents(self) -> None:
         """Write down what operators had supervisord do while no server was there."""

@@ -149,6 +149,7 @@ class Server:
         self._reconciler = Reconciler(parts, runs, agents, intents)
         self._recovery = Recovery(parts, runs, deployments, agents, intents)
         self._recovered = threading.Event()
+        self._unrecovered: list[str] = []
         waiting = Waiting(min(settings.limits.waiting_requests, THREADS // 2))
         self._services = Services(
             parts=parts,
@@ -212,22 +213,35 @@ class Server:
         raise SystemExit(0)
 
     def _recover(self) -> None:
-        """Set right what the last process left, and only then say that work is taken."""
-        try:
-            self._monitor.start()
-            for watcher in self._watchers:
-                watcher.start()
-            self._parts.processes.refresh()
-            if self._damage:
-                _log.error("%s", self._damage)
-                Salvage(self._parts).run(self._damage)
-            self._recovery.tidy()
-            self._recovered.set()
-            self._worker.resume()
-            self._recovery.bring_back()
-            self._reconciler.start()
-        except Exception:  # noqa: BLE001 - the thread's end would be seen by nobody
-            _log.exception("cannot recover; /readyz stays at 503")
+        """Set right what the last process left, and only then say that work is taken.
+
+        Whatever goes wrong on the way, agents that should run are brought up.
+        """
+        for stage, act in (
+            ("watch", self._watch),
+            ("ask supervisord what runs", self._parts.processes.refresh),
+            ("salvage", self._salvage),
+            ("tidy", self._recovery.tidy),
+            ("say that work is taken", self._recovered.set),
+            ("go on with what was queued", self._worker.resume),
+            ("bring agents back", self._recovery.bring_back),
+            ("reconcile", self._reconciler.start),
+        ):
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001 - what follows is done all the same
+                _log.exception("cannot %s", stage)
+                self._unrecovered.append(f"cannot {stage}: {error}")
+
+    def _watch(self) -> None:
+        self._monitor.start()
+        for watcher in self._watchers:
+            watcher.start()
+
+    def _salvage(self) -> None:
+        if self._damage:
+            _log.error("%s", self._damage)
+            Salvage(self._parts).run(self._damage)
 
     def _watch_parent(self) -> None:
         """End with supervisord: alone, nobody would supervise the agents, or restart us."""
@@ -242,13 +256,9 @@ class Server:
         os._exit(1)
 
     def _checks(self) -> list[Check]:
-        checks = [
-            Check(
-                name="recovery",
-                ok=self._recovered.is_set(),
-                detail="done" if self._recovered.is_set() else "under way",
-            )
-        ]
+        is_done = self._recovered.is_set()
+        details = ["done" if is_done else "under way", *self._unrecovered]
+        checks = [Check(name="recovery", ok=is_done, detail="; ".join(details))]
         try:
             self._parts.supervisord.ping()
             checks.append(Check(name="supervisord", ok=True, detail="answers"))

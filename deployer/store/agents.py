@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import datetime
+from typing import Final
 
 from deployer.errors import AgentUnknownError
 from deployer.model import Agent, Desired
 from deployer.store.database import Database, now, to_text
 
+_SELECT: Final = (
+    "SELECT *, current IS NULL OR EXISTS (SELECT 1 FROM releases WHERE agent = name"
+    " AND number = current) AS is_whole FROM agents"
+)
+
 
 def _agent(row: sqlite3.Row) -> Agent:
     """Read a row; one that was damaged stands for an agent in quarantine, not for an error."""
+    lost = "" if row["is_whole"] else f"its current release {row['current']} is not in state.db"
     try:
         return Agent(
             name=row["name"],
@@ -22,7 +29,7 @@ def _agent(row: sqlite3.Row) -> Agent:
             port=row["port"],
             created_at=datetime.fromisoformat(row["created_at"]),
             last_error=row["last_error"],
-            quarantine=row["quarantine"],
+            quarantine=lost or row["quarantine"],
             isolation=row["isolation"],
         )
     except ValueError as error:
@@ -58,14 +65,12 @@ class AgentRows:
 
     def find(self, name: str) -> Agent | None:
         """Read one agent if it is there."""
-        row = self._database.connection.execute(
-            "SELECT * FROM agents WHERE name = ?", (name,)
-        ).fetchone()
+        row = self._database.connection.execute(f"{_SELECT} WHERE name = ?", (name,)).fetchone()
         return None if row is None else _agent(row)
 
     def all(self) -> tuple[Agent, ...]:
         """Read every agent, by name."""
-        rows = self._database.connection.execute("SELECT * FROM agents ORDER BY name")
+        rows = self._database.connection.execute(f"{_SELECT} ORDER BY name")
         return tuple(_agent(row) for row in rows)
 
     def count(self) -> int:

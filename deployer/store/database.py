@@ -185,6 +185,10 @@ _MIGRATIONS: Final = (
 )
 
 
+UNKNOWN_TIME: Final = datetime.fromtimestamp(0, UTC)
+"""Stands for a time in a damaged row that cannot be read."""
+
+
 def now() -> datetime:
     """Tell the time in UTC."""
     return datetime.now(UTC)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
+from typing import Final
 
 from deployer.agent_patterns import EVERY_AGENT
-from deployer.errors import DeploymentUnknownError
+from deployer.errors import DeploymentUnknownError, RowDamagedError
 from deployer.model import (
     Deployment,
     DeploymentStatus,
@@ -18,8 +20,13 @@ from deployer.model import (
     Step,
     Strategy,
 )
-from deployer.store.database import Database, now, to_text, to_time
+from deployer.store.damaged_rows import CarefulReader
+from deployer.store.database import UNKNOWN_TIME, Database, now, to_text, to_time
 from deployer.store.scans import read_reports
+
+_STATUSES: Final = json.dumps(list(DeploymentStatus))
+_UNKNOWN: Final = DeploymentStatus.FAILED
+"""What a status that cannot be read is taken for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +55,28 @@ def _failure(text: str | None) -> Failure | None:
     return Failure(**{**fields, "evidence": tuple(fields["evidence"])})
 
 
+def _damage_failure(deployment_id: int, damage: str) -> Failure:
+    return Failure(
+        code=RowDamagedError.code,
+        detail=f"cannot read deployment {deployment_id} whole: its row in state.db is damaged:"
+        f" {damage}",
+        cause="its row in state.db is damaged",
+        hint="deploy again, if it did not end as it was to",
+    )
+
+
 def _step(row: sqlite3.Row) -> Step:
-    return Step(
+    reader = CarefulReader(row)
+    step = Step(
         name=row["name"],
-        started_at=datetime.fromisoformat(row["started_at"]),
-        ended_at=to_time(row["ended_at"]),
-        outcome=Outcome(row["outcome"]),
+        started_at=reader.read("started_at", datetime.fromisoformat, UNKNOWN_TIME),
+        ended_at=reader.read("ended_at", to_time, None),
+        outcome=reader.read("outcome", Outcome, Outcome.FAILED),
         message=row["message"],
     )
+    if not reader.damage:
+        return step
+    return replace(step, message=f"its row in state.db is damaged: {reader.damage}")
 
 
 class DeploymentRows:
@@ -157,7 +178,23 @@ class DeploymentRows:
         rows = self._database.connection.execute(
             "SELECT status, count(*) FROM deployments GROUP BY status"
         )
-        return {DeploymentStatus(status): count for status, count in rows}
+        counts: dict[DeploymentStatus, int] = {}
+        for status, count in rows:
+            word = DeploymentStatus(status) if status in set(DeploymentStatus) else _UNKNOWN
+            counts[word] = counts.get(word, 0) + count
+        return counts
+
+    def reopen_damaged(self) -> None:
+        """Take what has not ended, and says garbage of how it stands, for running.
+
+        Meant for the start of a server, which then undoes it as it does all that runs.
+        """
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE OR IGNORE deployments SET status = ? WHERE ended_at IS NULL"
+                " AND status NOT IN (SELECT value FROM json_each(?))",
+                (DeploymentStatus.RUNNING, _STATUSES),
+            )
 
     def unfinished(self) -> tuple[Deployment, ...]:
         """Read what waits or runs, the oldest first."""
@@ -238,7 +275,7 @@ class DeploymentRows:
         with self._database.transaction() as connection:
             connection.execute(
                 f"UPDATE deployments SET {assignments}"  # noqa: S608 - our own words
-                " WHERE id = ? AND ended_at IS NULL",
+                " WHERE id = ? AND status IN ('queued', 'running')",
                 (*columns.values(), int(deployment_id)),
             )
 
@@ -246,21 +283,25 @@ class DeploymentRows:
         steps = self._database.connection.execute(
             "SELECT * FROM steps WHERE deployment = ? ORDER BY position", (row["id"],)
         )
-        return Deployment(
+        reader = CarefulReader(row)
+        deployment = Deployment(
             id=str(row["id"]),
             agent=row["agent"],
             sha256=row["sha256"],
             md5=row["md5"],
-            strategy=Strategy(row["strategy"]),
+            strategy=reader.read("strategy", Strategy, Strategy.REHEARSE),
             start=bool(row["start"]),
             force=bool(row["force"]),
-            status=DeploymentStatus(row["status"]),
-            created_at=datetime.fromisoformat(row["created_at"]),
+            status=reader.read("status", DeploymentStatus, _UNKNOWN),
+            created_at=reader.read("created_at", datetime.fromisoformat, UNKNOWN_TIME),
             release=row["release"],
             is_rollback=bool(row["is_rollback"]),
-            started_at=to_time(row["started_at"]),
-            ended_at=to_time(row["ended_at"]),
-            failure=_failure(row["failure"]),
+            started_at=reader.read("started_at", to_time, None),
+            ended_at=reader.read("ended_at", to_time, None),
+            failure=reader.read("failure", _failure, None),
             steps=tuple(_step(step) for step in steps),
-            scans=read_reports(self._database.connection, row["id"]),
+            scans=reader.read("id", partial(read_reports, self._database.connection), ()),
         )
+        if not reader.damage:
+            return deployment
+        return replace(deployment, failure=_damage_failure(row["id"], reader.damage))

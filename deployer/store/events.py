@@ -11,7 +11,8 @@ from typing import Final
 from deployer import log_fields
 from deployer.agent_patterns import EVERY_AGENT
 from deployer.model import Event
-from deployer.store.database import Database, now, to_text
+from deployer.store.damaged_rows import CarefulReader
+from deployer.store.database import UNKNOWN_TIME, Database, now, to_text
 
 _log: Final = logging.getLogger(__name__)
 
@@ -143,10 +144,10 @@ class EventRows:
 
 
 def _event(row: sqlite3.Row) -> Event:
-    return Event(
-        id=row["id"],
-        at=datetime.fromisoformat(row["at"]),
-        agent=row["agent"],
-        kind=row["kind"],
-        message=row["message"],
-    )
+    """Read a row; one that is damaged is told all the same, or who reads on would stop at it."""
+    reader = CarefulReader(row)
+    at = reader.read("at", datetime.fromisoformat, UNKNOWN_TIME)
+    message = row["message"]
+    if reader.damage:
+        message = f"{message} (its row in state.db is damaged: {reader.damage})"
+    return Event(id=row["id"], at=at, agent=row["agent"], kind=row["kind"], message=message)

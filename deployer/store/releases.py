@@ -95,16 +95,21 @@ class ReleaseRows:
         Raises:
             ReleaseUnknownError: The agent has no release of this number.
         """
-        row = self._database.connection.execute(
-            "SELECT * FROM releases WHERE agent = ? AND number = ?", (agent, number)
-        ).fetchone()
-        if row is None:
+        release = self.find(agent, number)
+        if release is None:
             raise ReleaseUnknownError(
                 f"cannot find release {number} of {agent}: it was never made, or is deleted",
                 cause=f"No such release: {number}",
                 hint=f"GET /v1/agents/{agent}/releases lists what there is",
             )
-        return _release(row)
+        return release
+
+    def find(self, agent: str, number: int | None) -> Release | None:
+        """Read one release if it is there."""
+        row = self._database.connection.execute(
+            "SELECT * FROM releases WHERE agent = ? AND number = ?", (agent, number)
+        ).fetchone()
+        return None if row is None else _release(row)
 
     def of_agent(self, agent: str) -> tuple[Release, ...]:
         """Read the releases of one agent, the newest first."""

@@ -88,6 +88,79 @@ def test_a_corrupt_row_quarantines_its_agent_alone(make_server: MakeServer) -> N
     assert "damaged" in str(server.request("GET", "/readyz").json())
 
 
+def damage(server: RunningServer, *statements: str) -> None:
+    """Change rows behind the server's back."""
+    with contextlib.closing(sqlite3.connect(server.state.database, timeout=10)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "status = 'running', ended_at = NULL, strategy = 'nonsense'",
+        "status = 'queued', ended_at = NULL, strategy = 'nonsense'",
+        "status = 'running', ended_at = 'nonsense', created_at = 'nonsense'",
+        "status = 'nonsense', ended_at = NULL",
+    ],
+)
+def test_a_corrupt_row_of_a_deployment_keeps_nobody_down(
+    make_server: MakeServer, change: str
+) -> None:
+    server = make_server()
+    deploy_two(server)
+    damage(server, f"UPDATE deployments SET {change} WHERE agent = 'one'")  # noqa: S608 - ours
+
+    server.stop()
+    server.start()
+
+    wait_until(lambda: are_running(server, "one", "two"), 30, server.describe())
+    last = server.client.deployments(agent="one")[0]
+    assert last.status not in {"queued", "running"}
+    assert "damaged" in str(last.document["failure"]) or last.status == "succeeded"
+    server.client.deploy(zip_package(AGENT, name="one", version="2.0.0"))
+    assert server.client.agent("one").version == "2.0.0"
+
+
+def test_corrupt_rows_of_what_is_over_hide_no_other_rows(make_server: MakeServer) -> None:
+    server = make_server()
+    deploy_two(server)
+
+    damage(
+        server,
+        "UPDATE deployments SET status = 'nonsense', failure = '{' WHERE agent = 'one'",
+        "UPDATE steps SET outcome = 'nonsense', started_at = 'x' WHERE deployment = 2",
+        "UPDATE events SET at = 'nonsense' WHERE agent = 'one'",
+    )
+
+    listed = server.client.deployments()
+    assert [each.agent for each in listed] == ["two", "one"]
+    assert "status: 'nonsense'" in listed[1].document["failure"]["detail"]
+    assert "damaged" in str(listed[0].document["steps"])
+    events = server.client.events()
+    assert {event.agent for event in events} >= {"one", "two"}
+    assert all(("damaged" in event.message) == (event.agent == "one") for event in events)
+    metrics = server.request("GET", "/metrics").text
+    assert 'atoll_deployer_deployments_total{status="failed"} 1' in metrics
+
+
+def test_an_agent_whose_current_release_has_no_row_is_in_quarantine(
+    make_server: MakeServer,
+) -> None:
+    server = make_server()
+    deploy_two(server)
+    damage(server, "UPDATE agents SET current = 77 WHERE name = 'one'")
+
+    server.stop()
+    server.start()
+
+    wait_until(lambda: are_running(server, "two"), 30, server.describe())
+    assert server.client.agent("one").status == "quarantined"
+    assert "current release 77 is not in state.db" in server.client.why("one").cause
+    assert "release 77" in str(server.request("GET", "/readyz").json())
+
+
 @pytest.mark.parametrize(
     "change", ["manifest = '{'", "created_at = 'nonsense'", "status = 'nonsense'"]
 )
