@@ -8,6 +8,7 @@ import queue
 import socket
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Final
@@ -43,8 +44,23 @@ Change = tuple[Process | None, Process, bool]
 class Monitor:
     """Watches processes and asks agents how they are, in threads of its own."""
 
-    def __init__(self, parts: Parts, runs: Runs, agents: Agents, intents: Intents) -> None:
-        """Work with the parts of one server; nothing happens before `start`."""
+    def __init__(
+        self,
+        parts: Parts,
+        runs: Runs,
+        agents: Agents,
+        intents: Intents,
+        on_change: Callable[[], None],
+    ) -> None:
+        """Work with the parts of one server; nothing happens before `start`.
+
+        Args:
+            parts: The adapters.
+            runs: Of releases.
+            agents: Who is watched.
+            intents: Of operators.
+            on_change: Told when a change of a process was taken in.
+        """
         self._settings = parts.settings
         self._state = parts.state
         self._store = parts.store
@@ -57,6 +73,7 @@ class Monitor:
         self._runs = runs
         self._agents = agents
         self._intents = intents
+        self._on_change = on_change
         self._crash_loops = CrashLoops()
         self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
         self._undigested: Counter[str] = Counter()
@@ -122,6 +139,7 @@ class Monitor:
                 finally:
                     with self._guard:
                         self._undigested[process.program] -= 1
+                self._on_change()
 
     def _digest_one(self, was: Process | None, process: Process, *, is_ours: bool) -> None:
         name, number = agent_of_program(process.program) or ("", 0)

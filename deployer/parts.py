@@ -19,6 +19,7 @@ from deployer.readings import Readings
 from deployer.releases import ReleaseFiles
 from deployer.retries import Retries
 from deployer.settings import Settings
+from deployer.starts import Starts
 from deployer.state_dir import StateDir
 from deployer.store import Store
 from deployer.supervisord import Supervisord
@@ -45,6 +46,7 @@ class Parts:
         readings: What agents last answered.
         locks: Who is at work on which agent.
         retries: When agents that failed are tried again.
+        starts: Who sets right what nobody asked for just now.
         compilations: Bytecode of environments, made in the background.
         breaches: Which agents are over a limit that does not end them.
         verdicts: Why this server ended a run.
@@ -66,6 +68,7 @@ class Parts:
     readings: Readings = field(default_factory=Readings)
     locks: AgentLocks = field(default_factory=AgentLocks)
     retries: Retries = field(default_factory=Retries)
+    starts: Starts = field(default_factory=Starts)
     compilations: Compilations = field(default_factory=Compilations)
     breaches: Breaches = field(default_factory=Breaches)
     verdicts: Verdicts = field(default_factory=Verdicts)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from deployer import log_fields
@@ -44,6 +43,7 @@ class Recovery:
         self._programs = parts.programs
         self._supervisord = parts.supervisord
         self._processes = parts.processes
+        self._starts = parts.starts
         self._runs = runs
         self._deployments = deployments
         self._agents = agents
@@ -116,10 +116,9 @@ class Recovery:
             _log.exception("cannot %s", act)
 
     def bring_back(self) -> None:
-        """Start what should run and does not, twice as many at a time as there are cores."""
-        agents = self._store.agents.all()
-        with ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="boot") as pool:
-            list(pool.map(self._bring_back, agents))
+        """Have started what should run and does not; nobody waits for it."""
+        for agent in self._store.agents.all():
+            self._starts.submit(agent.name, partial(self._bring_back, agent))
 
     def _bring_back(self, agent: Agent) -> None:
         if agent.current is None:

@@ -140,13 +140,13 @@ class Server:
         intents = Intents(parts, runs)
         self._parts = parts
         self._worker = Worker(parts, deployments, agents)
-        self._monitor = Monitor(parts, runs, agents, intents)
+        self._reconciler = Reconciler(parts, runs, agents, intents)
+        self._monitor = Monitor(parts, runs, agents, intents, self._reconciler.wake)
         self._watchers = (
             Watchdog(parts, runs),
             Floods(parts, agents),
             Quotas(parts, runs, agents),
         )
-        self._reconciler = Reconciler(parts, runs, agents, intents)
         self._recovery = Recovery(parts, runs, deployments, agents, intents)
         self._recovered = threading.Event()
         self._unrecovered: list[str] = []
@@ -225,7 +225,7 @@ class Server:
             ("say that work is taken", self._recovered.set),
             ("go on with what was queued", self._worker.resume),
             ("bring agents back", self._recovery.bring_back),
-            ("reconcile", self._reconciler.start),
+            ("look after them", self._reconciler.start),
         ):
             try:
                 act()
