@@ -34,7 +34,7 @@ _TICK_SECONDS: Final = 0.2
 _UNPROVEN_SECONDS: Final = 1.0
 _PARK_SECONDS: Final = 10.0
 _DATAGRAM_BYTES: Final = 64 * 1024
-_CHECKS_AT_ONCE: Final = 8
+_MOST_THREADS: Final = 1000
 _TRIM_SECONDS: Final = 600.0
 
 Change = tuple[Process | None, Process, bool]
@@ -79,7 +79,10 @@ class Monitor:
         self._undigested: Counter[str] = Counter()
         self._guard = threading.Lock()
         self._ended = threading.Event()
-        self._checks = ThreadPoolExecutor(_CHECKS_AT_ONCE, thread_name_prefix="health")
+        # A thread is made only when all are busy: as many as hang, and a few more.
+        most = min(self._settings.max_agents, _MOST_THREADS)
+        self._checks = ThreadPoolExecutor(most, thread_name_prefix="health")
+        self._acts = ThreadPoolExecutor(most, thread_name_prefix="mend")
         self._checking: set[str] = set()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
@@ -94,7 +97,8 @@ class Monitor:
     def close(self) -> None:
         """Stop watching."""
         self._ended.set()
-        self._checks.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._checks, self._acts):
+            pool.shutdown(wait=False, cancel_futures=True)
         self._socket.close()
         self._state.events_socket.unlink(missing_ok=True)
 
@@ -203,7 +207,7 @@ class Monitor:
         if process.state is State.FATAL:
             self._write_end(agent, process)
         if cause.code == "address-in-use" and self._runs.restart_policy(release).enabled:
-            self._checks.submit(self._move, agent.name)
+            self._acts.submit(self._move, agent.name)
 
     def _move(self, name: str) -> None:
         try:
@@ -233,7 +237,7 @@ class Monitor:
         policy = self._runs.restart_policy(release)
         why = self._crash_loops.record_death(release.program, policy) if policy.enabled else None
         if why is not None:
-            self._checks.submit(self._park, release, f"{release.agent} is stopped: {why}")
+            self._acts.submit(self._park, release, f"{release.agent} is stopped: {why}")
 
     def _park(self, release: Release, sentence: str) -> None:
         name = release.agent
@@ -320,7 +324,7 @@ class Monitor:
                 if has_recovered or is_well_again or view.agent.last_error:
                     self._write_recovery(view)
             elif self._is_hopeless(view, latest, reading):
-                self._replace(view, latest, reading)
+                self._acts.submit(self._replace, view, latest, reading)
             if answer.degraded and not was_degraded:
                 sentence = f"{name} says that it is degraded: {answer.detail}"
                 self._store.events.add("agent.degraded", name, sentence)
@@ -344,23 +348,31 @@ class Monitor:
 
     def _replace(self, view: AgentView, process: Process, reading: Reading) -> None:
         """End an unhealthy process; its death is then treated as any other one is."""
-        if view.release is None or process.pid is None:
-            return
         name = view.agent.name
-        is_first = reading.bad_answers == self._runs.health_check(view.release).failures
+        try:
+            if view.release is not None and process.pid is not None:
+                self._end_unhealthy(view.release, process.pid, reading)
+        except DeployerError as error:  # somebody is at work on it; else the next check comes back
+            _log.warning("cannot end %s, which is unhealthy: %s", name, error.detail)
+        except Exception:  # noqa: BLE001 - nobody reads this thread's result
+            _log.exception("cannot end %s, which is unhealthy", name)
+
+    def _end_unhealthy(self, release: Release, pid: int, reading: Reading) -> None:
+        name = release.agent
+        is_first = reading.bad_answers == self._runs.health_check(release).failures
         sentence = f"{name} is unhealthy: {reading.answer.detail}"
-        if not self._runs.restart_policy(view.release).enabled:
+        if not self._runs.restart_policy(release).enabled:
             if is_first:
                 self._store.events.add("agent.unhealthy", name, sentence)
                 self._store.agents.set_last_error(name, sentence)
             return
         with self._locks.hold(name, f"end unhealthy {name}", timeout_seconds=_UNPROVEN_SECONDS):
-            latest = self._processes.get(process.program)
-            if latest is None or latest.pid != process.pid or not latest.state.is_alive:
+            latest = self._processes.get(release.program)
+            if latest is None or latest.pid != pid or not latest.state.is_alive:
                 return  # it was stopped while we waited for the lock
             self._store.events.add("agent.unhealthy", name, f"{sentence}; it is restarted")
             self._store.agents.set_last_error(name, sentence)
-            self._runs.end(view.release, process.pid)
+            self._runs.end(release, pid)
 
 
 def _is_news(agent: Agent, was: Process | None, process: Process) -> bool:

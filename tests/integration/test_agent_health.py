@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from datetime import UTC, datetime
 
 import pytest
 import requests
@@ -43,14 +44,19 @@ serving.serve(answer)
 
 
 def package(
-    deployment: str = "", *, interval: float = 0.3, timeout: float = 0.3, failures: int = 2
+    deployment: str = "",
+    *,
+    name: str = "moody",
+    interval: float = 0.3,
+    timeout: float = 0.3,
+    failures: int = 2,
 ) -> bytes:
     """Make an agent that answers as the file ``mood`` in its data directory says."""
     health = HEALTH.format(interval=interval, timeout=timeout, failures=failures)
     old = '[health]\npath = "/health"\nstart_seconds = 20\n'
     return zip_package(
         "stdlib_agent",
-        name="moody",
+        name=name,
         extra_files={"main.py": MOODY},
         replace={old: f"[deployment]\n{deployment}\n{health}"},
     )
@@ -203,3 +209,31 @@ def test_a_hung_agent_never_keeps_another_from_being_asked(server: RunningServer
 
     before = asked_at()
     wait_until(lambda: asked_at() != before, 1.5)
+
+
+def test_many_agents_that_hang_do_not_keep_another_from_being_mended(
+    server: RunningServer,
+) -> None:
+    hung = [f"hung-{number}" for number in range(9)]
+    for name in (*hung, "moody"):
+        timeout = 1 if name == "moody" else 40
+        server.client.deploy(package(name=name, timeout=timeout, failures=2))
+    before, last = agent(server), last_event(server)
+    for name in hung:
+        (server.state.agent_data(name) / "mood").write_text("hanging")
+    wait_until(lambda: all(_hangs(server, name) for name in hung), 20)
+
+    set_mood(server, "hanging")
+
+    wait_until(lambda: "agent.unhealthy" in events_since(server, last), 20)
+    set_mood(server, "")
+    wait_until(lambda: agent(server).pid not in {None, before.pid}, 20)
+    assert all(_hangs(server, name) for name in hung)
+
+
+def _hangs(server: RunningServer, name: str) -> bool:
+    """Tell whether a check of an agent has gone on for several of its intervals."""
+    health = server.client.agent(name).health
+    assert health is not None
+    age = datetime.now(UTC) - datetime.fromisoformat(str(health.checked_at))
+    return age.total_seconds() > 2
