@@ -148,8 +148,15 @@ class Worker:
             DeploymentUnknownError: There is none of this id.
         """
         deployment = self._store.deployments.get(deployment_id)
-        if not deployment.status.is_over and not self._store.deployments.cancel_queued(deployment):
-            self._canceled.add(deployment_id)
+        with self._store.transaction():
+            if self._store.deployments.cancel_queued(deployment):
+                self._store.events.add(
+                    "deployment.canceled",
+                    deployment.agent,
+                    f"deployment {deployment.id} of {deployment.agent} canceled while it waited",
+                )
+            elif not deployment.status.is_over:
+                self._canceled.add(deployment_id)
         return self._store.deployments.get(deployment_id)
 
     def act(self, act: Callable[[], Result]) -> Future[Result]:

@@ -100,3 +100,16 @@ def test_a_deployment_that_breaks_is_undone_and_the_next_one_is_carried_out(
     assert deployments.store.deployments.get(broken.id).status is DeploymentStatus.ABANDONED
     assert deployments.store.deployments.get(second.id).status is DeploymentStatus.SUCCEEDED
     assert str(error) in deployments.reasons[0]
+
+
+def test_a_deployment_that_is_canceled_while_it_waits_is_told_in_the_timeline(
+    deployments: Deployments, worker: Worker
+) -> None:
+    waiting = deployments.store.deployments.submit(Request(PACKAGE, Strategy.REPLACE))
+
+    assert worker.cancel(waiting.id).status is DeploymentStatus.CANCELED
+    worker.cancel(waiting.id)
+
+    events = deployments.store.events.after(0, limit=10)
+    assert [event.kind for event in events] == ["deployment.canceled"]
+    assert events[0].agent == PACKAGE.agent
