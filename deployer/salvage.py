@@ -79,7 +79,11 @@ class Salvage:
         matching = [each for each in releases if each.md5 == md5]
         alive = [each for each in releases if self._is_alive(each)]
         current = next(iter([*alive, *matching, *releases]), None)
-        if current is None:
+        # A copy that is older than its removal names an agent of which nothing is left.
+        is_gone = not alive and not any(
+            self._parts.state.release(name, each.number).exists() for each in releases
+        )
+        if current is None or is_gone:
             self._store.agents.remove(name)
             return
         known = {each.number for each in releases}

@@ -30,6 +30,7 @@ from deployer.api.services import Services, Waiting
 from deployer.api.throttles import Throttle
 from deployer.api.unparsed import Bouncer, refuse_with_problems
 from deployer.build_sites import source_builds
+from deployer.copyists import Copyist
 from deployer.deployments import Deployments
 from deployer.environments import Environments, InstallerSettings
 from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefusedError
@@ -140,6 +141,7 @@ class Server:
         intents = Intents(parts, runs)
         self._parts = parts
         self._worker = Worker(parts, deployments, agents)
+        self._copyist = Copyist(parts)
         self._reconciler = Reconciler(parts, runs, agents, intents)
         self._monitor = Monitor(parts, runs, agents, intents, self._reconciler.wake)
         self._watchers = (
@@ -196,6 +198,7 @@ class Server:
         _log.info("serving on %s", url_of(self._settings))
         with contextlib.suppress(SystemExit):
             listener.run()
+        self._copyist.close()
         self._reconciler.close()
         for watcher in self._watchers:
             watcher.close()
@@ -222,6 +225,7 @@ class Server:
             ("ask supervisord what runs", self._parts.processes.refresh),
             ("salvage", self._salvage),
             ("tidy", self._recovery.tidy),
+            ("keep the database's copy", self._copyist.start),
             ("say that work is taken", self._recovered.set),
             ("go on with what was queued", self._worker.resume),
             ("bring agents back", self._recovery.bring_back),

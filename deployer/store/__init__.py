@@ -75,6 +75,19 @@ class Store:
         except (OSError, sqlite3.Error):
             _log.exception("cannot keep a copy of %s", self._path)
 
+    def meaning(self) -> str:
+        """Give all that somebody asked for, and that a restored database must not undo.
+
+        Which agents and releases there are, what is desired of them, and whose keys are taken.
+        """
+        connection = self._database.connection
+        rows = [
+            *connection.execute("SELECT name, desired, current, previous FROM agents"),
+            *connection.execute("SELECT agent, number FROM releases"),
+            *connection.execute("SELECT id FROM keys"),
+        ]
+        return repr([tuple(row) for row in rows])
+
     @property
     def generation(self) -> int:
         """Count of commits so far."""

@@ -52,6 +52,16 @@ def are_running(server: RunningServer, *names: str) -> bool:
     return all(statuses.get(name) == "running" for name in names)
 
 
+def lose_database(server: RunningServer) -> None:
+    """Truncate the database and kill the API."""
+    os.kill(server.api_pid(), signal.SIGSTOP)  # or it would write into the file meanwhile
+    database = server.state.database
+    for ending in ("-wal", "-shm"):
+        database.with_name(f"{database.name}{ending}").unlink(missing_ok=True)
+    os.truncate(database, 3000)
+    kill_api(server)
+
+
 @pytest.mark.parametrize("has_copy", [True, False])
 def test_a_truncated_database_costs_no_agent(make_server: MakeServer, has_copy: bool) -> None:  # noqa: FBT001 - parametrized
     server = make_server()
@@ -59,20 +69,59 @@ def test_a_truncated_database_costs_no_agent(make_server: MakeServer, has_copy: 
     before = pids(server)
     ports = {agent.name: agent.port for agent in server.client.agents()}
     cursor = server.client.events()[-1].id
+    os.kill(server.api_pid(), signal.SIGSTOP)  # or it would make the copy again
     if not has_copy:
         server.state.database_copy.unlink()
-    os.kill(server.api_pid(), signal.SIGSTOP)  # or it would write into the file meanwhile
-    database = server.state.database
-    for ending in ("-wal", "-shm"):
-        database.with_name(f"{database.name}{ending}").unlink(missing_ok=True)
-    os.truncate(database, 3000)
-    kill_api(server)
+    lose_database(server)
     wait_until(lambda: are_running(server, "one", "two"), 30, server.describe())
     assert pids(server) == before
     assert {agent.name: agent.port for agent in server.client.agents()} == ports
     assert server.client.events(after=cursor)[0].kind == "server.salvaged"
     server.client.deploy(zip_package(AGENT, name="one", version="2.0.0"))
     assert server.client.agent("one").version == "2.0.0"
+
+
+def test_a_restored_database_undoes_nothing_that_was_meant(make_server: MakeServer) -> None:
+    server = make_server()
+    deploy_two(server)
+    server.client.deploy(zip_package(AGENT, name="three"))
+    server.client.stop("two")
+    server.client.remove("three")
+    wait_until(lambda: copied_agents(server) == {"one": "running", "two": "stopped"}, 10)
+    before = pids(server)
+
+    lose_database(server)
+
+    wait_until(lambda: are_running(server, "one"), 30, server.describe())
+    assert pids(server) == before
+    assert {each.name: each.status for each in server.client.agents()} == {
+        "one": "running",
+        "two": "stopped",
+    }
+
+
+def copied_agents(server: RunningServer) -> dict[str, str]:
+    """Read what the copy of the database says is desired."""
+    with contextlib.closing(sqlite3.connect(server.state.database_copy)) as connection:
+        return dict(connection.execute("SELECT name, desired FROM agents"))
+
+
+def test_an_agent_of_which_nothing_is_left_does_not_come_back_from_an_old_copy(
+    make_server: MakeServer,
+) -> None:
+    server = make_server()
+    deploy_two(server)
+    wait_until(lambda: len(copied_agents(server)) == 2, 10)
+    old = server.state.database_copy.read_bytes()
+    server.client.remove("two")
+    wait_until(lambda: len(copied_agents(server)) == 1, 10)
+    os.kill(server.api_pid(), signal.SIGSTOP)
+    server.state.database_copy.write_bytes(old)
+
+    lose_database(server)
+
+    wait_until(lambda: are_running(server, "one"), 30, server.describe())
+    assert [each.name for each in server.client.agents()] == ["one"]
 
 
 def test_a_corrupt_row_quarantines_its_agent_alone(make_server: MakeServer) -> None:
