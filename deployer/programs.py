@@ -7,8 +7,10 @@ that was not parsed back first and found to say what was meant.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import re
 import shlex
 import signal
 import sys
@@ -36,6 +38,8 @@ from deployer.supervisord_confs import (
 __all__ = ["SERVICE", "Credentials", "LaunchPolicy", "Programs"]
 
 _ANY_RESTARTS: Final = RestartPolicy()
+_HALF: Final = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}")
+"""What `tempfile.mkstemp` makes of the names that `replace_file` asks for."""
 
 
 class Programs:
@@ -211,6 +215,29 @@ class Programs:
                 broken.append((path.name, str(error)))
         return tuple(broken)
 
+    def remove_halves(self, before: float) -> None:
+        """Remove what `replace_file` left that was killed before it had moved its file in place.
+
+        A half of a launch policy may hold secrets in clear.
+
+        Args:
+            before: Only what is older than this, in seconds since 1970: what is younger may be
+                somebody's who is writing it now.
+        """
+        foreign = self._conf_d != self._state.conf_d
+        for directory in (self._state.root, self._state.policies, self._conf_d):
+            for path in directory.glob(".*"):
+                named = _HALF.fullmatch(path.name)
+                if named is None or (
+                    foreign
+                    and directory == self._conf_d
+                    and agent_of_program(named["name"].removesuffix(".conf")) is None
+                ):
+                    continue
+                with contextlib.suppress(FileNotFoundError):  # moved in place meanwhile
+                    if path.is_file() and path.stat().st_mtime < before:
+                        path.unlink()
+
     def _files(self) -> list[Path]:
         # in a conf.d that is not ours, nothing but our own files is our business
         foreign = self._conf_d != self._state.conf_d
@@ -287,6 +314,7 @@ def replace_file(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        faults.reach("programs.replace_file")
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -44,6 +45,7 @@ class Recovery:
         self._supervisord = parts.supervisord
         self._processes = parts.processes
         self._starts = parts.starts
+        self._began_at = time.time()
         self._runs = runs
         self._deployments = deployments
         self._agents = agents
@@ -52,7 +54,7 @@ class Recovery:
     def tidy(self) -> None:
         """Undo what was half-done, and remove what belongs to nothing."""
         for act in (
-            self._empty_tmp,
+            self._remove_halves,
             self._processes.refresh,
             self._take_intents,  # early: what an operator stopped is not brought back below
             self._end_deployments,
@@ -65,9 +67,10 @@ class Recovery:
             with self._passed_over(act.__name__.strip("_").replace("_", " ")):
                 act()
 
-    def _empty_tmp(self) -> None:
+    def _remove_halves(self) -> None:
         for path in self._state.tmp.iterdir():
             delete_tree(path)
+        self._programs.remove_halves(self._began_at)
 
     def _end_deployments(self) -> None:
         """Undo what ran, and what cannot be read whole: nobody knows any more what it was to do."""

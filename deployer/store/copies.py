@@ -8,6 +8,9 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from deployer import faults
+
+_NEW: Final = ".new"
 _CHECK_SECONDS: Final = 5.0
 _BESIDE: Final = ("", "-wal", "-shm")
 """SQLite keeps what is not in the file yet in files of these endings."""
@@ -23,7 +26,7 @@ def keep_copy(database: Path, copy: Path) -> None:
     Raises:
         sqlite3.Error: It cannot be read, or the disk is full; the former copy stays.
     """
-    fresh = copy.with_name(f"{copy.name}.new")
+    fresh = copy.with_name(f"{copy.name}{_NEW}")
     fresh.unlink(missing_ok=True)
     fresh.touch(mode=0o600)
     with (
@@ -31,6 +34,7 @@ def keep_copy(database: Path, copy: Path) -> None:
         contextlib.closing(sqlite3.connect(fresh)) as target,
     ):
         source.backup(target)
+    faults.reach("copies.keep_copy")
     fresh.replace(copy)
 
 
@@ -62,6 +66,7 @@ def restore(database: Path, copy: Path) -> str:
     Returns:
         What was wrong and what was done; empty when the database is sound.
     """
+    copy.with_name(f"{copy.name}{_NEW}").unlink(missing_ok=True)  # of one killed half-way
     damage = find_damage(database)
     if not damage:
         return ""

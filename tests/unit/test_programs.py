@@ -325,3 +325,39 @@ def test_a_policy_cut_short_is_never_taken_for_a_whole_one(length: int) -> None:
 def test_a_line_that_is_not_understood_is_refused(line: bytes) -> None:
     with pytest.raises(LaunchError, match="line"):
         read_policy(b"atoll-launch-policy 1\n" + line + b"\nend\n")
+
+
+# Halves ------------------------------------------------------------------------------------------
+
+
+def test_what_a_killed_writer_left_half_done_is_removed(state: StateDir) -> None:
+    programs = Programs(state)
+    programs.write(policy())
+    halves = [
+        state.policies / f".{NAME}.abcd_123",
+        state.conf_d / f".{NAME}.conf.abcd_123",
+        state.root / ".settings.json.abcd_123",
+    ]
+    for half in halves:
+        half.write_bytes(b"half")
+
+    programs.remove_halves(before=halves[0].stat().st_mtime - 1)
+    assert all(half.exists() for half in halves), "somebody may be writing them now"
+    programs.remove_halves(before=halves[-1].stat().st_mtime + 1)
+
+    assert not any(half.exists() for half in halves)
+    assert programs.names() == (NAME,)
+    assert state.program_config(NAME).exists()
+
+
+def test_in_a_conf_d_of_others_only_halves_of_ours_are_removed(tmp_path: Path) -> None:
+    conf_d = tmp_path / "conf.d"
+    conf_d.mkdir()
+    ours, theirs = conf_d / f".{NAME}.conf.abcd_123", conf_d / ".nginx.conf.abcd_123"
+    ours.touch()
+    theirs.touch()
+
+    programs = Programs(make_state(tmp_path / "state"), conf_d=conf_d)
+    programs.remove_halves(before=ours.stat().st_mtime + 1)
+
+    assert (ours.exists(), theirs.exists()) == (False, True)
