@@ -19,6 +19,7 @@ from deployer.errors import DeployerError, SupervisordRefusedError
 from deployer.intents import Intents
 from deployer.logs import tail
 from deployer.model import Agent, Desired, Process, Release, State, agent_of_program
+from deployer.package_retention import PackageRetention
 from deployer.parts import Parts
 from deployer.readings import Reading
 from deployer.run_logs import EVIDENCE_LINES
@@ -70,6 +71,7 @@ class Monitor:
         self._locks = parts.locks
         self._retries = parts.retries
         self._secrets = parts.secrets
+        self._packages = PackageRetention(parts)
         self._runs = runs
         self._agents = agents
         self._intents = intents
@@ -255,15 +257,16 @@ class Monitor:
             self._store.leases.free(release.program)
 
     def _trim(self) -> None:
-        """Let the timeline become neither too long nor too old."""
+        """Let neither the timeline nor what was uploaded become too long or too old."""
         while True:
             try:
                 oldest = now() - timedelta(days=self._settings.events_days)
                 self._store.events.trim(kept=self._settings.events_kept, before=oldest)
                 if self._settings.audit_days:
                     self._store.audit.trim(now() - timedelta(days=self._settings.audit_days))
+                self._packages.trim()
             except Exception:  # noqa: BLE001 - the disk may be full: it is tried again
-                _log.exception("cannot trim the timeline")
+                _log.exception("cannot trim the timeline, or what was uploaded")
             if self._ended.wait(_TRIM_SECONDS):
                 return
 

@@ -15,6 +15,7 @@ from deployer.deployments import Deployments
 from deployer.errors import DeployerError, RowDamagedError
 from deployer.intents import Intents
 from deployer.model import Agent, DeploymentStatus, Desired, Release, State, agent_of_program
+from deployer.package_retention import PackageRetention
 from deployer.parts import Parts
 from deployer.runs import Runs
 from deployer.trees import delete_tree
@@ -45,6 +46,7 @@ class Recovery:
         self._supervisord = parts.supervisord
         self._processes = parts.processes
         self._starts = parts.starts
+        self._packages = PackageRetention(parts)
         self._began_at = time.time()
         self._runs = runs
         self._deployments = deployments
@@ -61,6 +63,7 @@ class Recovery:
             self._finish_removals,
             self._remove_stray_programs,
             self._remove_stray_directories,
+            self._packages.remove_strays,
             self._runs.tidy_identities,
             self._free_ports_of_the_dead,
         ):

@@ -33,6 +33,16 @@ class ReleaseFiles:
         """Work below one state directory."""
         self._state = state
 
+    def archives(self) -> Iterator[Path]:
+        """List the ZIPs of packages; each is named after its SHA-256."""
+        yield from sorted(self._state.packages.glob("*.zip"))
+
+    def delete_archive(self, sha256: str) -> None:
+        """Delete the ZIP of a package, and the signature that lies beside it."""
+        for path in self._state.packages.glob(f"{sha256}.zip*"):
+            path.unlink(missing_ok=True)
+        faults.reach("releases.delete_archive")
+
     def archive(self, sha256: str) -> Path:
         """Say where the ZIP of a package lies."""
         return self._state.packages / f"{sha256}.zip"

@@ -134,6 +134,8 @@ class PackageReceiver:
         if signature is not None:
             self._trust.require_fit(signature, package.agent, package.version)
         is_new = not is_kept and self._keep(received, package)
+        if not is_new:  # its sender is about to deploy it
+            self._store.packages.touch(package.sha256)
         if signature is not None and sent is not None:
             self._trust.keep(package.sha256, sent)
         return package, is_new
@@ -150,7 +152,8 @@ class PackageReceiver:
     def _keep(self, received: packages.Received, package: Package) -> bool:
         with self._store.transaction():
             is_new = self._store.packages.add(package)
-            # Inside: a row without its file would be believed, a file without its row is swept.
+            # Inside: a row without its file would be believed; a file without its row goes at the
+            # next start.
             self._files.keep_archive(received.path, received.sha256)
             if is_new:
                 sentence = (

@@ -231,6 +231,7 @@ class Settings(Section):
         events_days: How old a line of the timeline may become.
         audit_days: How old an entry of the audit may become; 0: as old as it likes.
         releases_kept: Releases of an agent that stay, with the current and the one before it.
+        packages_kept_hours: How long an uploaded package stays that no release was made from.
     """
 
     state_dir: AbsolutePath = Field(default_factory=default_state_dir)
@@ -267,6 +268,7 @@ class Settings(Section):
     events_days: Annotated[Whole, Field(ge=1, le=36_500)] = 90
     audit_days: Annotated[Whole, Field(ge=0, le=36_500)] = 365
     releases_kept: Annotated[Whole, Field(ge=2, le=1000)] = 5
+    packages_kept_hours: Annotated[Whole, Field(ge=1, le=876_000)] = 24
 
     @field_validator("max_agents")
     @classmethod

@@ -9,7 +9,7 @@ from datetime import datetime
 from deployer.agent_patterns import EVERY_AGENT
 from deployer.errors import ChecksumConflictError, PackageUnknownError
 from deployer.model import Package
-from deployer.store.database import Database, to_text
+from deployer.store.database import Database, now, to_text
 
 
 def _package(row: sqlite3.Row) -> Package:
@@ -106,6 +106,32 @@ class PackageRows:
         """Read every package, the newest first."""
         rows = self._database.connection.execute("SELECT * FROM packages ORDER BY received_at DESC")
         return tuple(_package(row) for row in rows)
+
+    def touch(self, sha256: str) -> None:
+        """Write down that a package was received again just now, so that it stays for a while."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE packages SET received_at = ? WHERE sha256 = ?", (to_text(now()), sha256)
+            )
+
+    def remove_unused(self, before: datetime) -> tuple[str, ...]:
+        """Forget packages that no release was made from and no unfinished deployment names.
+
+        Args:
+            before: Only those that were received before: whoever uploads one deploys it next.
+
+        Returns:
+            Their SHA-256, whose archives are nobody's now.
+        """
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "DELETE FROM packages WHERE received_at < ?"
+                " AND sha256 NOT IN (SELECT sha256 FROM releases)"
+                " AND sha256 NOT IN (SELECT sha256 FROM deployments"
+                " WHERE status IN ('queued', 'running')) RETURNING sha256",
+                (to_text(before),),
+            ).fetchall()
+        return tuple(row["sha256"] for row in rows)
 
     def remove(self, sha256: str) -> None:
         """Forget a package."""
