@@ -72,6 +72,8 @@ def main(arguments: list[str]) -> None:
         sockets = inherited_sockets() if inherits else {}  # before a file takes the descriptor
         parent = os.getppid()
         policy = read_policy(_read_file(path))
+        if sockets:
+            give_socket(policy.sandbox)
         confine(policy, port, parent)
         become_agent(policy, port, sockets)
     except LaunchError as error:
@@ -135,6 +137,22 @@ def inherited_sockets() -> dict[bytes, bytes]:
     except OSError:
         return {}
     return {b"LISTEN_FDS": b"1", b"LISTEN_PID": b"%d" % os.getpid()} if is_socket else {}
+
+
+def give_socket(sandbox: Sandbox) -> None:
+    """Give the inherited socket to the agent's user, while this process still may.
+
+    Else the agent could make it one that connects, and would call as whoever made it: supervisord.
+
+    Raises:
+        LaunchError: The kernel refused.
+    """
+    if sandbox.uid is None:
+        return
+    try:
+        os.fchown(_INHERITED_DESCRIPTOR, sandbox.uid, sandbox.uid)
+    except OSError as error:
+        raise LaunchError(f"cannot give the socket to the agent: {error.strerror}") from error
 
 
 def enter_directory(policy: Policy) -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from deployer.launch_policies import (
     Sandbox,
     policy_bytes,
 )
+from deployer.peers import Peer, Peers
 from tests.supervisord_process import is_alive, wait_until
 
 SHOW = """\
@@ -230,6 +232,40 @@ def test_an_inherited_socket_is_announced_as_systemd_does(tmp_path: Path) -> Non
     assert (variables["LISTEN_FDS"], variables["LISTEN_PID"]) == ("1", str(pid))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives users away")
+def test_an_inherited_socket_that_is_made_to_connect_calls_as_the_agent(tmp_path: Path) -> None:
+    connect = (
+        "import socket, sys\n"
+        "inherited = socket.socket(fileno=3)\n"
+        "inherited.shutdown(socket.SHUT_RDWR)\n"  # it listens no more, and may connect
+        "inherited.connect(('127.0.0.1', int(sys.argv[1])))\n"
+        "print('{\"env\": {}}', flush=True)\n"
+        "inherited.recv(1)"
+    )
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_server(("127.0.0.1", 0)) as api,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        accepted = pool.submit(_peer_at, api)
+        arguments = ("-I", "-S", "-c", connect, str(api.getsockname()[1]))
+        inherit(
+            tmp_path,
+            f"os.dup2({listener.fileno()}, 3)",
+            listener.fileno(),
+            arguments=arguments,
+            sandbox=Sandbox(uid=71234),
+        )
+
+    assert accepted.result(20) == Peer(71234)
+
+
+def _peer_at(listener: socket.socket) -> Peer:
+    connection, address = listener.accept()
+    with connection:
+        return Peers().find(connection, address)
+
+
 @pytest.mark.parametrize("no_socket", ["os.closerange(3, 100)", "os.dup2(0, 3)"])
 def test_no_socket_is_announced_that_is_not_there(tmp_path: Path, no_socket: str) -> None:
     _, variables = inherit(tmp_path, no_socket)
@@ -238,13 +274,19 @@ def test_no_socket_is_announced_that_is_not_there(tmp_path: Path, no_socket: str
     assert variables["PORT"] == "8123"
 
 
-def inherit(tmp_path: Path, prepare: str, *descriptors: int) -> tuple[int, dict[str, str]]:
+def inherit(
+    tmp_path: Path,
+    prepare: str,
+    *descriptors: int,
+    arguments: tuple[str, ...] = ("-I", "-S", "-c", SHOW),
+    sandbox: Sandbox = Sandbox(),  # noqa: B008 - frozen
+) -> tuple[int, dict[str, str]]:
     """Launch by a process that prepares its descriptors first; give pid and variables."""
     path = tmp_path / "policy"
-    arguments = ("-I", "-S", "-c", SHOW)
-    path.write_bytes(
-        policy_bytes(LaunchPolicy("weather--7", Path(sys.executable), arguments, tmp_path, 8123))
-    )
+    python = Path(sys.executable if sandbox.uid is None else "/usr/bin/python3")
+    directory = tmp_path if sandbox.uid is None else Path("/")
+    policy = LaunchPolicy("weather--7", python, arguments, directory, 8123, sandbox=sandbox)
+    path.write_bytes(policy_bytes(policy))
     command = [sys.executable, "-I", "-S", LAUNCHER, "8123", str(path), "inherit", "127.0.0.1"]
     with subprocess.Popen(
         [sys.executable, "-c", f"import os; {prepare}; os.execv({sys.executable!r}, {command!r})"],
