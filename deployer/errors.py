@@ -135,6 +135,12 @@ class AgentForbiddenError(ForbiddenError):
     code = "agent-forbidden"
 
 
+class AgentCallerError(ForbiddenError):
+    """An agent calls without a key: from it, neither the lack of one nor a session counts."""
+
+    code = "agent-caller"
+
+
 class RouteUnknownError(DeployerError):
     """No such address."""
 

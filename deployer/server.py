@@ -90,7 +90,8 @@ def serve_beside(settings: Settings) -> None:
     isolation = require_isolation(state, settings)
     log_lines.begin(settings.log_format, settings.log_level)
     _log.info("ATOLL Deployment Server %s, state in %s", __version__, state.root)
-    _log.info("%s", isolation)
+    for line in isolation:
+        _log.info("%s", line)
     Server(settings).run()
 
 

@@ -58,7 +58,8 @@ def serve(settings: Settings) -> None:
         _say(f"moved the damaged program config {name} to {state.quarantine}: {reason}")
     _say(f"ATOLL Deployment Server {__version__} on {url_of(settings)}")
     _say(f"state in {state.root}; Ctrl-C stops it and every agent")
-    _say(isolation)
+    for line in isolation:
+        _say(line)
     if settings.auth == "token":
         _say(f"token in {state.token}")
     become_supervisord(state)
@@ -112,11 +113,11 @@ def require_confined_builds(isolation: Isolation) -> None:
         )
 
 
-def require_isolation(state: StateDir, settings: Settings) -> str:
+def require_isolation(state: StateDir, settings: Settings) -> tuple[str, ...]:
     """Make sure that agents can be kept apart as well as the settings require.
 
     Returns:
-        How well they can, in one line.
+        How well they can, in a line, and what else follows from it, in another.
 
     Raises:
         ServeRefusedError: Not well enough.
@@ -127,9 +128,12 @@ def require_isolation(state: StateDir, settings: Settings) -> str:
             f"cannot serve: agents can be kept apart at level {found.level} here, and"
             f" isolation.require is {required}: {found.shortcomings}"
         )
-    if found.level is IsolationLevel.FULL:
-        return f"isolation {found.level}"
-    return f"warning: isolation is only {found.level}: {found.shortcomings}"
+    said = f"isolation {found.level}"
+    if found.level is not IsolationLevel.FULL:
+        said = f"warning: isolation is only {found.level}: {found.shortcomings}"
+    if settings.auth == "none" and not found.knows_callers:
+        return said, "warning: agents can drive this API: it asks for no key, and cannot tell them"
+    return (said,)
 
 
 def write_configuration(state: StateDir, settings: Settings) -> tuple[tuple[str, str], ...]:

@@ -14,10 +14,15 @@ from typing import Final
 
 import falcon
 
-from deployer.api.proxies import SUBJECT, UNIX
+from deployer.api.proxies import IS_AGENT, SUBJECT, UNIX
 from deployer.api.throttles import Throttle
 from deployer.certificates import CertificateRule, caller_of
-from deployer.errors import AuthenticationRequiredError, KeyUnknownError, TooManyAttemptsError
+from deployer.errors import (
+    AgentCallerError,
+    AuthenticationRequiredError,
+    KeyUnknownError,
+    TooManyAttemptsError,
+)
 from deployer.keys import Caller, Key, Scope, digest_of
 from deployer.store import Store, now
 
@@ -79,8 +84,10 @@ class Callers:
         Raises:
             AuthenticationRequiredError: Nothing was shown, or nothing that lets anybody in.
             TooManyAttemptsError: The same, and too often.
+            AgentCallerError: An agent asks, without a key of its own.
         """
         if not self._asks_for_keys:
+            _refuse_agents(req)
             is_unix = req.remote_addr == UNIX
             return Caller(who="unix" if is_unix else "none", scope=Scope.ADMIN)
         texts = list(_texts(req))
@@ -181,6 +188,7 @@ class Callers:
             end, _, signature = rest.partition(".")
             # Only what we signed is read as a number.
             if _are_equal(signature, self._sign(key_id, end)) and int(end) > time.time():
+                _refuse_agents(req)
                 with contextlib.suppress(KeyUnknownError):
                     return _holder(self._store.keys.get(key_id))
         return None
@@ -190,6 +198,20 @@ class Callers:
 
     def _digest(self, message: bytes) -> str:
         return hmac.new(self._local_text().encode(), message, hashlib.sha256).hexdigest()
+
+
+def _refuse_agents(req: falcon.Request) -> None:
+    """Let no agent in without a key of its own: a session that it shows is somebody else's.
+
+    Raises:
+        AgentCallerError: The process at the other end is an agent's, or has left too soon to tell.
+    """
+    if req.env.get(IS_AGENT):
+        raise AgentCallerError(
+            f"cannot do {req.method} {req.path[:200]}: an agent asks for it, without a key",
+            cause="agents need a key",
+            hint="give the agent a key as a secret, if it is meant to do this",
+        )
 
 
 def _texts(req: falcon.Request) -> Iterable[str]:

@@ -2,7 +2,8 @@
 
 A proxy tells where a request came from, by which scheme, and which certificate the client showed.
 Anybody else can write the same headers, so they count only when the connection itself comes from an
-address that the settings name; from everywhere else they are taken away before anybody reads them.
+address that the settings name, and is no agent's; from everywhere else they are taken away before
+anybody reads them.
 waitress does the like, for one address and without certificates.
 """
 
@@ -20,6 +21,9 @@ UNIX: Final = "unix"
 
 SUBJECT: Final = "atoll.certificate_subject"
 """Where the subject of a verified client certificate stands in a WSGI environment."""
+
+IS_AGENT: Final = "atoll.is_agent"
+"""Whether a WSGI environment is that of a call from an agent's process, or may be."""
 
 _FOR: Final = "HTTP_X_FORWARDED_FOR"
 _SCHEME: Final = "HTTP_X_FORWARDED_PROTO"
@@ -67,7 +71,7 @@ class Proxies:
         said = {name: str(environ.pop(name, "")) for name in _HEADERS}
         if self._is_unix:
             environ["REMOTE_ADDR"] = UNIX
-        if not self._trusts(str(environ.get("REMOTE_ADDR", ""))):
+        if environ.get(IS_AGENT) or not self._trusts(str(environ.get("REMOTE_ADDR", ""))):
             return
         environ["REMOTE_ADDR"] = self._client(said[_FOR]) or environ["REMOTE_ADDR"]
         if said[_SCHEME] in {"http", "https"}:

@@ -21,13 +21,13 @@ from typing import Any, Final
 import falcon
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 
 from deployer.api import accesses
 from deployer.api.callers import Callers
 from deployer.api.gate import is_open
 from deployer.api.problems import STATUSES, problem_document, reason_phrase
-from deployer.api.proxies import Environ, Proxies
+from deployer.api.proxies import IS_AGENT, Environ, Proxies
 from deployer.api.refusals import Refusals
 from deployer.audits import Entry
 from deployer.errors import (
@@ -38,7 +38,9 @@ from deployer.errors import (
     TooManyAttemptsError,
 )
 from deployer.instruments import Instruments
+from deployer.isolation import uid_range
 from deployer.keys import Scope
+from deployer.peers import Peers
 
 _LARGE_BYTES: Final = 64 * 1024
 _LINGER_SECONDS: Final = 5.0
@@ -105,10 +107,11 @@ class Parser(HTTPRequestParser):
 
     environ: Environ | None = None
 
-    def __init__(self, adj: Any, *, address: str, judge: Judge) -> None:
-        """Ask judge, which gets to know the address of the connection."""
+    def __init__(self, adj: Any, *, address: str, is_agent: bool, judge: Judge) -> None:
+        """Ask judge, which gets to know where the connection comes from."""
         super().__init__(adj)
         self._address = address
+        self._is_agent = is_agent
         self._judge = judge
 
     def received(self, data: bytes) -> int:
@@ -134,6 +137,7 @@ class Parser(HTTPRequestParser):
             "PATH_INFO": self.path,  # type: ignore[attr-defined]  # the stubs miss it
             "QUERY_STRING": "",
             "REMOTE_ADDR": self._address,
+            IS_AGENT: self._is_agent,
             "SERVER_NAME": "localhost",
             "SERVER_PORT": "80",
             "SERVER_PROTOCOL": "HTTP/1.1",
@@ -141,6 +145,16 @@ class Parser(HTTPRequestParser):
             "wsgi.input": io.BytesIO(),
             "wsgi.errors": sys.stderr,
         }
+
+
+class Task(WSGITask):
+    """A request on its way to the application, which gets to know whether an agent sends it."""
+
+    channel: Channel
+
+    def get_environment(self) -> Environ:
+        """Make the WSGI environment."""
+        return {**super().get_environment(), IS_AGENT: self.channel.is_agent}
 
 
 class RefusalTask(ErrorTask):
@@ -199,16 +213,24 @@ class Channel(HTTPChannel):
 
     Attributes:
         bouncer: Judges large bodies.
+        peers: Tells who connects.
+        agent_uids: Whose calls are agents'.
+        is_agent: Whether this is one of theirs; asked once, before they can have left.
     """
 
     bouncer: Bouncer
+    peers: Peers
+    agent_uids: range | None
+    task_class = Task
     _is_refused = False
     _ends_at: float | None = None
 
     def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:  # noqa: A002 - waitress' own name
         """Take a connection from addr."""
-        judge = self.bouncer.judge
-        maker = partial(Parser, address=str(addr[0]), judge=judge)
+        self.is_agent = self.peers.find(sock, addr).may_be_of(self.agent_uids)
+        maker = partial(
+            Parser, address=str(addr[0]), is_agent=self.is_agent, judge=self.bouncer.judge
+        )
         self.parser_class = maker  # type: ignore[assignment]  # it is only ever called
         super().__init__(server, sock, addr, adj, map=map)
 
@@ -259,7 +281,16 @@ def refuse_with_problems(
     """
     known = {"upload_bytes": upload_bytes, "bouncer": bouncer, "instruments": instruments}
     task = type("RefusalTask", (RefusalTask,), known)
-    channel = type("Channel", (Channel,), {"error_task_class": task, "bouncer": bouncer})
+    channel = type(
+        "Channel",
+        (Channel,),
+        {
+            "error_task_class": task,
+            "bouncer": bouncer,
+            "peers": Peers(),
+            "agent_uids": uid_range(),
+        },
+    )
     for each in (listener, *getattr(listener, "map", {}).values()):
         if hasattr(each, "channel_class"):
             each.channel_class = channel

@@ -21,11 +21,13 @@ from deployer.isolation.probes import Canary, Findings
 from deployer.isolation.uids import choose_uid, uid_range
 from deployer.isolation_levels import Fact, IsolationLevel
 from deployer.launch_policies import Sandbox
+from deployer.peers import Peers
 from deployer.settings.isolation import IsolationSettings
 from deployer.state_dir import StateDir
 
-__all__ = ["Isolation", "Mechanisms", "Quarters", "choose_uid", "find_isolation"]
+__all__ = ["Isolation", "Mechanisms", "Quarters", "choose_uid", "find_isolation", "uid_range"]
 
+_CALLERS: Final = "callers"
 _LEFT_OUT: Final = "left out by the setting isolation.use"
 _NO_RANGE: Final = "no range of uids is free here: see /proc/self/uid_map"
 _SHARED_BYTES: Final = 1024**3
@@ -106,6 +108,11 @@ class Isolation:
     def shortcomings(self) -> str:
         """What is missing or open, in one line; empty when nothing is."""
         return "; ".join(f"{fact.name}: {fact.detail}" for fact in self.facts if not fact.holds)
+
+    @property
+    def knows_callers(self) -> bool:
+        """Whether a call of an agent's to the API is known to be one."""
+        return any(fact.name == _CALLERS and fact.holds for fact in self.facts)
 
     @property
     def reader_uid(self) -> int | None:
@@ -255,7 +262,16 @@ def _facts(mechanisms: Mechanisms, missing: dict[str, str], findings: Findings) 
     tried = (
         Fact(name, findings.refused(name), answer) for name, answer in findings.answers.items()
     )
-    return [*facts, *tried]
+    return [*facts, *tried, _callers(uids)]
+
+
+def _callers(uids: range | None) -> Fact:
+    """Say whether agents that call the API are known as such."""
+    if uids is None:
+        return Fact(_CALLERS, holds=False, detail="agents call as the server's own user")
+    if not Peers().can_tell:
+        return Fact(_CALLERS, holds=False, detail="this kernel does not tell whose a call is")
+    return Fact(_CALLERS, holds=True, detail="agents are known by their users")
 
 
 def _below(paths: Sequence[Path], covers: Sequence[Path]) -> tuple[Path, ...]:

@@ -28,6 +28,8 @@ def uid_range(uid_map: str | None = None) -> range | None:
     Returns:
         The first range that exists here as a whole; None when none does.
     """
+    if uid_map is None and not _UID_MAP.exists():  # no Linux
+        return None
     if uid_map is None:
         uid_map = _UID_MAP.read_text(encoding="ascii")
     here = []
