@@ -15,7 +15,7 @@ from typing import Final
 import falcon
 
 from deployer.api.proxies import IS_AGENT, SUBJECT, UNIX
-from deployer.api.throttles import Throttle
+from deployer.api.throttles import Throttle, site_of
 from deployer.certificates import CertificateRule, caller_of
 from deployer.errors import (
     AgentCallerError,
@@ -29,6 +29,9 @@ from deployer.store import Store, now
 COOKIE: Final = "atoll_session"
 PROOF: Final = "X-Session-Proof"
 """The header in which a page of ours shows that it is one."""
+
+SECURE_COOKIE: Final = f"__Host-{COOKIE}"
+"""Its name over HTTPS: browsers give such a one to no plain address, and take it from none."""
 
 SESSION_SECONDS: Final = 12 * 3600
 _USED_SECONDS: Final = 60.0
@@ -154,19 +157,23 @@ class Callers:
         except sqlite3.Error:  # a full disk keeps nobody out
             _log.warning("cannot write down that key %s is in use", key_id, exc_info=True)
 
-    def new_session(self, caller: Caller) -> str:
+    def new_session(self, caller: Caller, address: str) -> str:
         """Make the value of a session cookie: whose it is and its end, signed.
+
+        It counts only where it comes from the address that it was made for: an agent that a browser
+        on another machine shows it to (cookies ignore ports) cannot use it.
 
         With the key in the state directory, for who reads the database alone must not be able to
         sign. It ends with its key, whose id is in it and never given again.
 
         Args:
             caller: The holder of a key.
+            address: Where they log in from.
         """
         end = now() + timedelta(seconds=SESSION_SECONDS)
         until = int(min(end, caller.expires_at or end).timestamp())
         key_id = caller.who.removeprefix("key:")
-        return f"{key_id}.{until}.{self._sign(key_id, str(until))}"
+        return f"{key_id}.{until}.{self._sign(key_id, str(until), address)}"
 
     def proof_of(self, session: str) -> str:
         """Make what must be shown beside a session wherever it is not for a page.
@@ -181,23 +188,30 @@ class Callers:
 
     def _of_session(self, req: falcon.Request, *, needs_proof: bool) -> Caller | None:
         shown = req.get_header(PROOF) or ""
-        for value in req.get_cookie_values(COOKIE) or ():
+        for value in req.get_cookie_values(cookie_name(req)) or ():
             if needs_proof and not (shown and _are_equal(shown, self.proof_of(value))):
                 continue
             key_id, _, rest = value.partition(".")
             end, _, signature = rest.partition(".")
+            ours = self._sign(key_id, end, req.remote_addr or "")
             # Only what we signed is read as a number.
-            if _are_equal(signature, self._sign(key_id, end)) and int(end) > time.time():
+            if _are_equal(signature, ours) and int(end) > time.time():
                 _refuse_agents(req)
                 with contextlib.suppress(KeyUnknownError):
                     return _holder(self._store.keys.get(key_id))
         return None
 
-    def _sign(self, key_id: str, end: str) -> str:
-        return self._digest(_KEY_CONTEXT + f"{key_id} {end}".encode("utf-8", "replace"))
+    def _sign(self, key_id: str, end: str, address: str) -> str:
+        message = f"{key_id} {end} {site_of(address)}"
+        return self._digest(_KEY_CONTEXT + message.encode("utf-8", "replace"))
 
     def _digest(self, message: bytes) -> str:
         return hmac.new(self._local_text().encode(), message, hashlib.sha256).hexdigest()
+
+
+def cookie_name(req: falcon.Request) -> str:
+    """Give the name of the cookie that holds a session."""
+    return SECURE_COOKIE if req.scheme == "https" else COOKIE
 
 
 def _refuse_agents(req: falcon.Request) -> None:

@@ -1,4 +1,8 @@
-"""The way in for people with a browser: the token once, then a session in a cookie."""
+"""The way in for people with a browser: the token once, then a session in a cookie.
+
+The cookie alone opens pages (`gate`'s list). What a page asks elsewhere, such as ``/v1``, shows the
+session's proof too: see `Callers.proof_of`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Final
 import falcon
 
 from deployer.api import pages, problems
-from deployer.api.callers import COOKIE, SESSION_SECONDS, Callers
+from deployer.api.callers import SESSION_SECONDS, Callers, cookie_name
 from deployer.api.operations import operation
 from deployer.errors import DeployerError
 
@@ -55,10 +59,10 @@ class Login:
                 pages.show(resp, "login.html.j2", message=error.detail)
                 return
             req.context.caller = holder
-            session = self._callers.new_session(holder)
+            session = self._callers.new_session(holder, req.remote_addr or "")
             place = f"/#proof={self._callers.proof_of(session)}"
             resp.set_cookie(
-                COOKIE,
+                cookie_name(req),
                 session,
                 max_age=SESSION_SECONDS,
                 path="/",
@@ -70,7 +74,7 @@ class Login:
         resp.location = place
 
     @operation("Log out", {HTTPStatus.NO_CONTENT: None}, scope=None)
-    def on_delete(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Have the browser forget its session; the key stays what it is."""
-        resp.unset_cookie(COOKIE, path="/", same_site="Strict")
+        resp.unset_cookie(cookie_name(req), path="/", same_site="Strict")
         resp.status = HTTPStatus.NO_CONTENT

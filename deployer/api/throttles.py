@@ -43,7 +43,7 @@ class Throttle:
         Returns:
             0, or in how many seconds this address may try the next one.
         """
-        site = _site(address)
+        site = site_of(address)
         with self._guard:
             moment = self._clock()
             left, at = self._left.pop(site, (float(self._most), moment))
@@ -59,7 +59,8 @@ class Throttle:
         return len(self._left)
 
 
-def _site(address: str) -> str:
+def site_of(address: str) -> str:
+    """Give what stands for all addresses that whoever has this one has."""
     try:
         parsed = ip_address(address)
     except ValueError:

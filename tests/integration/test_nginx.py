@@ -225,7 +225,8 @@ def test_a_growing_log_comes_through_as_it_grows(front: Front) -> None:
 def test_a_session_over_tls_is_for_tls_only(front: Front) -> None:
     answer = front.ask("POST", "/login", data={"token": front.server.token})
     assert answer.status_code == 303
-    assert "Secure" in answer.headers["Set-Cookie"]
+    assert answer.headers["Set-Cookie"].startswith("__Host-atoll_session=")
+    assert {"Secure", "Path=/"} <= set(answer.headers["Set-Cookie"].split("; "))
 
 
 def test_old_versions_of_tls_are_not_spoken(front: Front) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import subprocess
 import sys
@@ -148,6 +149,41 @@ def test_a_session_opens_pages_and_nothing_else(browser: Browser) -> None:
     assert browser.open("/docs").status_code == 200
     for path in ("/v1/agents", "/agents", "/metrics", "/supervisorx"):
         assert browser.open(path).status_code == 401
+
+
+def test_a_page_that_shows_its_token_too_may_ask_for_what_is_no_page(agent: Api) -> None:
+    browser = Browser(agent.server)
+    location = browser.log_in(agent.server.token).headers["Location"]
+    token = location.partition("#page=")[2]
+
+    answers = {
+        shown: browser.session.get(
+            f"{agent.server.url}/v1/agents", headers={"X-Page-Token": shown}, timeout=10
+        ).status_code
+        for shown in (token, token[:-1], "", "x")
+    }
+
+    assert answers == {token: 200, token[:-1]: 401, "": 401, "x": 401}
+
+
+def test_the_token_of_a_page_is_none_without_its_session(agent: Api) -> None:
+    location = Browser(agent.server).log_in(agent.server.token).headers["Location"]
+    headers = {"X-Page-Token": location.partition("#page=")[2]}
+    answer = requests.get(f"{agent.server.url}/v1/agents", headers=headers, timeout=10)
+    problem(answer, 401, "authentication-required")
+
+
+def test_a_session_is_none_from_another_address(browser: Browser, agent: Api) -> None:
+    cookie = f"{COOKIE}={browser.session.cookies[COOKIE]}"
+    statuses = {}
+    for address in ("127.0.0.1", "127.0.0.2"):
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", agent.server.port, timeout=10, source_address=(address, 0)
+        )
+        connection.request("GET", "/supervisor/", headers={"Cookie": cookie})
+        statuses[address] = connection.getresponse().status
+        connection.close()
+    assert statuses == {"127.0.0.1": 200, "127.0.0.2": 401}
 
 
 def test_a_session_that_somebody_prolonged_is_none(browser: Browser) -> None:
