@@ -17,9 +17,12 @@ _CALLERS: Final = 256
 _ENTRIES_AT_ONCE: Final = 500
 _ENTRIES_PER_SECOND: Final = 1 / 60
 _EVERYBODY_ELSE: Final = "many addresses"
+_KINDS: Final = 16
+_EVERYTHING_ELSE: Final = "many operations"
+_LOOKS: Final = ("GET ", "HEAD ")
 _log: Final = logging.getLogger(__name__)
 
-_Kind = tuple[str, str, int]
+_Kind = tuple[str, str, int, str, str]
 
 
 @dataclass(slots=True)
@@ -30,7 +33,10 @@ class _Count:
 
 
 class Refusals:
-    """Writes the first refusal of an address at once, and those that follow as one a minute.
+    """Writes the first refusal of a kind at once, and those that follow as one a minute.
+
+    Who is unknown is of one kind by address and status; of a known caller each act that is refused
+    is a kind of its own, so that it does not hide among looks, up to so many.
 
     Beyond so many addresses the others count as one, and beyond so many entries they wait until
     some may be written again: an attack of a year from everywhere is some hundred megabytes.
@@ -56,12 +62,15 @@ class Refusals:
         """Count a refusal; entry says what was tried, by whom and from where."""
         with self._guard:
             moment = self._clock()
-            kind = entry.source, entry.who, entry.status
+            kind = _kind(entry)
             if kind not in self._counts:
                 self._forget_quiet(moment)
-                if len(self._counts) >= _CALLERS:
-                    entry = replace(entry, source=_EVERYBODY_ELSE, who="", name="", agent="")
-                    kind = entry.source, entry.who, entry.status
+                if sum(each[1] == entry.who for each in self._counts) >= _KINDS and entry.who:
+                    entry = replace(entry, operation=_EVERYTHING_ELSE, agent="", target="")
+                    kind = _kind(entry)
+            if kind not in self._counts and len(self._counts) >= _CALLERS:
+                entry = replace(entry, source=_EVERYBODY_ELSE, who="", name="", agent="")
+                kind = _kind(entry)
             count = self._counts.setdefault(kind, _Count(entry, 0, moment - _WINDOW_SECONDS))
             count.times += 1
             self._write_due(moment)
@@ -95,3 +104,9 @@ class Refusals:
                 return
             self._budget -= 1
             count.times, count.written_at = 0, now
+
+
+def _kind(entry: Entry) -> _Kind:
+    tells = entry.who and not entry.operation.startswith(_LOOKS)
+    what = (entry.operation, entry.agent) if tells else ("", "")
+    return entry.source, entry.who, entry.status, *what

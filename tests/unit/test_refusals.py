@@ -78,6 +78,37 @@ def test_more_addresses_than_fit_are_counted_as_one(
     assert (written[-1].source, written[-1].times) == ("many addresses", 10_000 - 257)
 
 
+def of_a_key(operation: str, agent: str = "") -> Entry:
+    return Entry("key:0", operation, "192.0.2.1", 403, agent=agent)
+
+
+def test_an_act_that_a_known_key_is_refused_is_told_among_its_looks(
+    refusals: Refusals, written: list[Entry]
+) -> None:
+    for _ in range(100):
+        refusals.note(of_a_key("GET /v1/agents/{agent}", "a"))
+
+    refusals.note(of_a_key("POST /v1/agents/{agent}/stop", "a"))
+    refusals.note(of_a_key("POST /v1/agents/{agent}/stop", "b"))
+
+    told = [(entry.operation.split()[0], entry.agent) for entry in written]
+    assert told == [("GET", "a"), ("POST", "a"), ("POST", "b")]
+
+
+def test_one_key_that_tries_everything_leaves_room_for_others(
+    refusals: Refusals, written: list[Entry]
+) -> None:
+    for number in range(1000):
+        refusals.note(of_a_key("POST /v1/agents/{agent}/stop", f"agent-{number}"))
+    refusals.note(refusal())
+
+    refusals.flush()
+
+    assert len(written) == 19
+    assert sum(entry.times for entry in written) == 1001
+    assert {entry.source for entry in written} == {"192.0.2.1"}
+
+
 @pytest.mark.parametrize("days", [1])
 def test_an_attack_from_everywhere_writes_so_much_a_day_and_loses_no_count(
     refusals: Refusals, clock: Clock, written: list[Entry], days: int
