@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from deployer.api.services import Waiting
+from deployer.errors import DeployerError
 from deployer.logs import Follower
 
 FOLLOW_SECONDS: Final = 120.0
+RECHECK_SECONDS: Final = 5.0
+"""How long a key that was revoked still reads."""
+
 _LINES: Final = 20
 _PAUSE_SECONDS: Final = 0.25
 
@@ -30,6 +34,8 @@ class FollowedLog:
         is_gone: Callable[[], bool],
         *,
         redact: Callable[[list[str]], list[str]] = list,
+        recheck: Callable[[], None] = lambda: None,
+        recheck_seconds: float = RECHECK_SECONDS,
         seconds: float = FOLLOW_SECONDS,
     ) -> None:
         """Open a log.
@@ -39,6 +45,8 @@ class FollowedLog:
             waiting: Places for held requests.
             is_gone: Tells that the client has left.
             redact: Takes out of lines what nobody may read in them.
+            recheck: Raises once the client may not look on any more.
+            recheck_seconds: How often that is asked.
             seconds: The longest time.
 
         Raises:
@@ -46,6 +54,8 @@ class FollowedLog:
         """
         self._is_gone = is_gone
         self._redact = redact
+        self._recheck = recheck
+        self._recheck_seconds = recheck_seconds
         self._seconds = seconds
         with ExitStack() as undo:
             undo.enter_context(waiting.required_place())
@@ -56,8 +66,16 @@ class FollowedLog:
         """Give blocks of whole lines, the last ones that were there already first."""
         # Nothing is sent before the first byte, not even a status, and a log may be silent.
         yield f"[the end of this log, and what is added within {self._seconds:.0f} s]\n".encode()
-        deadline = time.monotonic() + self._seconds
+        checked_at = time.monotonic()
+        deadline = checked_at + self._seconds
         while time.monotonic() < deadline and not self._is_gone():
+            if time.monotonic() - checked_at >= self._recheck_seconds:
+                try:
+                    self._recheck()
+                except DeployerError as error:  # the status is sent long since
+                    yield f"[{error.detail}]\n".encode()
+                    return
+                checked_at = time.monotonic()
             lines = self._redact(self._log.read())
             if lines:
                 yield "".join(f"{line}\n" for line in lines).encode()

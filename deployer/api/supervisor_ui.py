@@ -113,6 +113,7 @@ class SupervisorUi:
                 log,
                 self._waiting,
                 inputs.is_gone(req),
+                recheck=req.context.recheck,
                 redact=lambda lines: self._secrets.redact_program(followed["program"], lines),
             )
         elif path == _TAIL and self._secrets.hides(program := _program(_query(req))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from deployer.api.followed_logs import FollowedLog
 from deployer.api.services import Waiting
-from deployer.errors import TooBusyError
+from deployer.errors import AuthenticationRequiredError, TooBusyError
 
 
 def is_held(waiting: Waiting) -> bool:
@@ -71,3 +72,18 @@ def test_without_a_place_it_does_not_begin(path: Path) -> None:
     waiting = Waiting(0)
     with pytest.raises(TooBusyError):
         FollowedLog(path, waiting, lambda: False)
+
+
+def test_who_may_not_look_on_any_more_is_told_so_and_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("secret\n")
+
+    def refuse() -> None:
+        path.write_text("more\n")
+        raise AuthenticationRequiredError("cannot let you in: revoked")
+
+    log = FollowedLog(path, Waiting(1), lambda: False, recheck=refuse, recheck_seconds=0.1)
+    with contextlib.closing(log):
+        lines = b"".join(log).decode().splitlines()
+
+    assert lines[1:] == ["secret", "[cannot let you in: revoked]"]
