@@ -20,7 +20,7 @@ from waitress.server import create_server
 from deployer import __version__, local_keys, log_lines
 from deployer.agent_secrets import AgentSecrets
 from deployer.agents import Agents
-from deployer.api import accesses
+from deployer.api import accesses, connections
 from deployer.api.app import create_app
 from deployer.api.callers import Callers
 from deployer.api.documents import Check
@@ -186,6 +186,7 @@ class Server:
             inbuf_overflow=_SPOOL_BYTES,
             outbuf_high_watermark=_OUTPUT_BYTES,
             asyncore_use_poll=True,
+            connection_limit=connections.affordable() + connections.MARGIN,
             channel_request_lookahead=1,  # or nobody sees that the client of a held request left
             clear_untrusted_proxy_headers=False,  # we do, for more headers and proxies than it can
         )

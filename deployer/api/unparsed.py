@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -25,10 +25,12 @@ from waitress.task import ErrorTask, WSGITask
 
 from deployer.api import accesses
 from deployer.api.callers import Callers
+from deployer.api.connections import BODY_SECONDS, HEAD_SECONDS, Places, affordable
 from deployer.api.gate import is_open
 from deployer.api.problems import STATUSES, problem_document, reason_phrase
 from deployer.api.proxies import IS_AGENT, Environ, Proxies
 from deployer.api.refusals import Refusals
+from deployer.api.throttles import site_of
 from deployer.audits import Entry
 from deployer.errors import (
     BadRequestError,
@@ -215,36 +217,74 @@ class Channel(HTTPChannel):
         bouncer: Judges large bodies.
         peers: Tells who connects.
         agent_uids: Whose calls are agents'.
+        places: Those of all connections.
+        owner: Who made this one: a user of this machine, or an address of another.
         is_agent: Whether this is one of theirs; asked once, before they can have left.
     """
 
     bouncer: Bouncer
     peers: Peers
     agent_uids: range | None
+    places: Places
     task_class = Task
     _is_refused = False
     _ends_at: float | None = None
 
     def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:  # noqa: A002 - waitress' own name
         """Take a connection from addr."""
-        self.is_agent = self.peers.find(sock, addr).may_be_of(self.agent_uids)
+        peer = self.peers.find(sock, addr)
+        self.owner: Hashable = site_of(str(addr[0])) if peer.uid is None else peer.uid
+        self.is_agent = peer.may_be_of(self.agent_uids)
+        self._waits_since = self._began_at = time.monotonic()
+        self._has_asked = False
         maker = partial(
             Parser, address=str(addr[0]), is_agent=self.is_agent, judge=self.bouncer.judge
         )
         self.parser_class = maker  # type: ignore[assignment]  # it is only ever called
         super().__init__(server, sock, addr, adj, map=map)
+        self.places.add(self)
+
+    @property
+    def waits_since(self) -> float | None:
+        """Since when no whole request has come; None: one is answered, or large and let in."""
+        is_large = self.request is not None and getattr(self.request, "environ", None) is not None
+        return None if self.requests or self.total_outbufs_len or is_large else self._waits_since
+
+    def give_up(self) -> None:
+        """Close at the next turn of the loop."""
+        self.will_close = True
+
+    def handle_close(self) -> None:
+        """Close, and leave the place to others."""
+        self.places.remove(self)
+        super().handle_close()
 
     def received(self, data: bytes) -> bool:
         """Take bytes, or throw them away."""
         if self._is_refused:
             return False
+        if self.request is None:
+            self._began_at = time.monotonic()
         taken: bool = super().received(data)
         self._is_refused = any(request.error for request in self.requests)
         return taken
 
     def readable(self) -> bool:
-        """Tell whether bytes are wanted."""
+        """Tell whether bytes are wanted; asked in each turn of the loop, so it ends waits, too."""
+        if self.requests:
+            self._has_asked, self._waits_since = True, time.monotonic()
+        elif self._is_late():
+            self.give_up()
         return bool((self._is_refused and not self.will_close) or super().readable())
+
+    def _is_late(self) -> bool:
+        """Tell whether a request that has begun, or the first one, takes too long to come."""
+        if self.waits_since is None or (self._has_asked and self.request is None):
+            return False  # between requests waitress' own time counts
+        has_head = self.request is not None and self.request.headers_finished
+        seconds = BODY_SECONDS if has_head else HEAD_SECONDS
+        began_at = self._began_at if self._has_asked else self._waits_since
+        return time.monotonic() - began_at > seconds
 
     def handle_read(self) -> None:
         """Read, but not for ever from somebody who was refused."""
@@ -289,6 +329,7 @@ def refuse_with_problems(
             "bouncer": bouncer,
             "peers": Peers(),
             "agent_uids": uid_range(),
+            "places": Places(affordable()),
         },
     )
     for each in (listener, *getattr(listener, "map", {}).values()):
