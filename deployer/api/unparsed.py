@@ -41,11 +41,12 @@ from deployer.errors import (
 )
 from deployer.instruments import Instruments
 from deployer.isolation import uid_range
-from deployer.keys import Scope
+from deployer.keys import Caller, Scope
 from deployer.peers import Peers
 
 _LARGE_BYTES: Final = 64 * 1024
 _LINGER_SECONDS: Final = 5.0
+_CALLER: Final = "atoll.caller"
 
 Judge = Callable[[Environ], DeployerError | None]
 """Says why a request with a large body is refused, out of its head; None: it may come in."""
@@ -82,6 +83,7 @@ class Bouncer:
             caller = self._callers.identify(req, is_page=False)
         except DeployerError as error:
             return error
+        environ[_CALLER] = caller
         # In chunks, without a length, small bodies come too.
         if caller.scope.includes(Scope.DEPLOY) or "HTTP_CONTENT_LENGTH" not in environ:
             return None
@@ -93,9 +95,11 @@ class Bouncer:
 
     def note(self, environ: Environ, error: DeployerError, request_id: str) -> None:
         """Count a refusal for the audit, in a thread that may write."""
+        caller: Caller | None = environ.get(_CALLER)
         self._refusals.note(
             Entry(
-                who="",
+                who=caller.who if caller else "",
+                name=caller.name if caller else "",
                 operation=f"{environ['REQUEST_METHOD'][:20]} {environ['PATH_INFO'][:200]}",
                 source=str(environ["REMOTE_ADDR"]),
                 status=STATUSES[error.kind],

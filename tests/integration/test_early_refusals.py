@@ -81,6 +81,16 @@ def test_a_body_of_unknown_size_may_be_a_small_one(
     assert answer.json()["exists"] is False
 
 
+def test_the_audit_says_whose_key_it_was(shared_server: RunningServer) -> None:
+    key = shared_server.client.create_key("small")
+    sent = head(shared_server, "/v1/packages", f"Authorization: Bearer {key.key}")
+    answer_to(shared_server, sent)
+    shared_server.client.revoke_key(key.id)
+
+    entry = next(each for each in shared_server.client.audit() if each.status == 403)
+    assert (entry.who, entry.name) == (f"key:{key.id}", "small")
+
+
 @pytest.mark.parametrize("path", ["/login", "/livez", "/health"])
 def test_what_is_open_to_everybody_takes_no_large_body(
     shared_server: RunningServer, path: str
