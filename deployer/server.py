@@ -37,6 +37,7 @@ from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefused
 from deployer.floods import Floods
 from deployer.intents import Intents
 from deployer.isolation import find_isolation
+from deployer.keys import Caller
 from deployer.leftovers import end_leftovers, end_processes_of
 from deployer.limits.limiters import Limiter
 from deployer.limits.usages import Usages
@@ -261,28 +262,39 @@ class Server:
         self._parts.limiter.close()
         os._exit(1)
 
-    def _checks(self) -> list[Check]:
+    def _checks(self, caller: Caller | None) -> list[Check]:
+        """Look at everything; details are for callers, of the agents that they see."""
         is_done = self._recovered.is_set()
-        details = ["done" if is_done else "under way", *self._unrecovered]
+        details = ["done" if is_done else "under way"]
+        if caller is not None and caller.sees_all:
+            details += self._unrecovered
+        elif self._unrecovered:
+            details.append("not all of it")
         checks = [Check(name="recovery", ok=is_done, detail="; ".join(details))]
         try:
             self._parts.supervisord.ping()
             checks.append(Check(name="supervisord", ok=True, detail="answers"))
         except DeployerError as error:
-            checks.append(Check(name="supervisord", ok=False, detail=error.detail))
+            detail = "does not answer" if caller is None else error.detail
+            checks.append(Check(name="supervisord", ok=False, detail=detail))
         quarantined = [
-            f"{agent.name}: {agent.quarantine}"
+            agent
             for agent in self._parts.store.agents.all()
-            if agent.quarantine
+            if agent.quarantine and (caller is None or caller.sees(agent.name))
         ]
         level, required = self._parts.isolation.level, self._settings.isolation.require
         is_enough = required is None or level.is_at_least(required)
         detail = f"level {level}" if is_enough else f"level {level}, and {required} is required"
         checks.append(Check(name="isolation", ok=is_enough, detail=detail))
         # One bad agent does not keep the server from taking work; it is named here all the same.
-        detail = f"in quarantine: {'; '.join(quarantined)}" if quarantined else "none in quarantine"
+        detail = f"{len(quarantined) or 'none'} in quarantine"
+        if quarantined and caller is not None:
+            named = "; ".join(f"{agent.name}: {agent.quarantine}" for agent in quarantined)
+            detail = f"in quarantine: {named}"
         checks.append(Check(name="agents", ok=True, detail=detail))
         unread = self._parts.secrets.find_problem()
+        if unread and caller is None:
+            unread = "some cannot be read"
         checks.append(Check(name="secrets", ok=True, detail=unread or "all can be read"))
         return checks
 

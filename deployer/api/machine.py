@@ -14,7 +14,8 @@ from deployer.api.answers import write
 from deployer.api.operations import operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import Services
-from deployer.keys import Scope
+from deployer.errors import DeployerError
+from deployer.keys import Caller, Scope
 
 _LOOK_SECONDS: Final = 1.0
 
@@ -45,11 +46,11 @@ class Readyz:
         {HTTPStatus.OK: documents.Readiness, HTTPStatus.SERVICE_UNAVAILABLE: documents.Readiness},
         scope=None,
     )
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 200 when every check is good, else 503 with those that are not."""
         if self._looking.acquire(timeout=_LOOK_SECONDS):
             try:
-                checks = self._services.checks()
+                checks = self._services.checks(self._caller(req))
             finally:
                 self._looking.release()
         else:
@@ -61,6 +62,13 @@ class Readyz:
             resp,
             documents.Readiness(status="ready" if is_ready else "not ready", checks=checks),
         )
+
+    def _caller(self, req: falcon.Request) -> Caller | None:
+        """Find who asks, for the details; whoever is nobody is told the rest all the same."""
+        try:
+            return self._services.callers.identify(req, takes_sessions=True)
+        except DeployerError:
+            return None
 
 
 class Server:

@@ -16,6 +16,7 @@ from deployer.api.callers import Callers
 from deployer.api.documents import Check
 from deployer.api.refusals import Refusals
 from deployer.errors import TooBusyError
+from deployer.keys import Caller
 from deployer.metrics import Metrics
 from deployer.parts import Parts
 from deployer.plans import Plans
@@ -127,7 +128,8 @@ class Services:
         refusals: Counts those who are not let in.
         metrics: What there is to be scraped.
         started_at: When this process began.
-        checks: Looks at everything that must be so for the server to take work.
+        checks: Looks at everything that must be so for the server to take work, and tells what a
+            caller may know of it; nobody known: no more than what is well.
     """
 
     parts: Parts
@@ -139,4 +141,4 @@ class Services:
     refusals: Refusals
     metrics: Metrics
     started_at: datetime
-    checks: Callable[[], list[Check]]
+    checks: Callable[[Caller | None], list[Check]]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
 
 import deployer
 from tests.contracts import Api, Contract, problem
@@ -106,6 +109,28 @@ def test_a_server_that_is_up_is_alive_ready_and_healthy(api: Api) -> None:
         "isolation": api.get("/v1/server").json()["isolation"]["level"],
         "metrics_enabled": True,
     }
+
+
+def test_only_those_who_see_an_agent_read_that_it_is_in_quarantine(
+    make_server: Callable[..., RunningServer],
+) -> None:
+    server = make_server()
+    server.client.deploy(zip_package("stdlib_agent", name="b-1"))
+    keys = {
+        pattern: server.client.create_key("looks", agents=[pattern]).key
+        for pattern in ("a-*", "b-*")
+    }
+    with contextlib.closing(sqlite3.connect(server.state.database)) as database, database:
+        database.execute("UPDATE agents SET desired = 'nonsense' WHERE name = 'b-1'")
+
+    def detail(**headers: str) -> str:
+        answer = requests.get(f"{server.url}/readyz", headers=headers, timeout=10).json()
+        return next(each["detail"] for each in answer["checks"] if each["name"] == "agents")
+
+    wait_until(lambda: detail() == "1 in quarantine")
+    assert detail(Authorization="Bearer wrong") == "1 in quarantine"
+    assert detail(Authorization=f"Bearer {keys['a-*']}") == "none in quarantine"
+    assert detail(Authorization=f"Bearer {keys['b-*']}").startswith("in quarantine: b-1: ")
 
 
 def test_a_server_whose_supervisord_does_not_answer_is_alive_but_not_ready(
