@@ -17,6 +17,7 @@ from deployer.agent_logs import AgentLog, Batch, Bookmark
 from deployer.api import documents, inputs, streams
 from deployer.api.answers import write
 from deployer.api.operations import FOLLOW, WAIT, operation
+from deployer.api.permissions import caller_of
 from deployer.api.services import Services
 from deployer.errors import AgentUnknownError, BadRequestError
 from deployer.keys import Scope
@@ -109,7 +110,7 @@ class AgentLogs:
         """Read on, as soon as there is anything new or the time is over."""
         deadline = time.monotonic() + seconds
         waiting, is_gone = self._services.waiting, inputs.is_gone(req)
-        with waiting.place() as may_wait:
+        with waiting.place(caller_of(req).who) as may_wait:
             while (batch := log.read(_ANSWER_BYTES)) is None:
                 is_over = time.monotonic() >= deadline or is_gone() or waiting.is_closed
                 if is_over or not may_wait:

@@ -68,7 +68,7 @@ def answer_act(
         seconds: How long to hold the request.
     """
     name, future = act
-    if services.waiting.hold(future, seconds, inputs.is_gone(req)):
+    if services.waiting.hold(future, seconds, inputs.is_gone(req), caller_of(req).who):
         view = future.result()
     else:
         view = services.agents.view(name)
@@ -142,7 +142,7 @@ class OneAgent:
         agents = self._services.agents
         agents.view(agent)  # 404 before a thread is taken
         future = self._services.worker.act(lambda: agents.remove(agent, keep_data=keep_data))
-        if self._services.waiting.hold(future, seconds, inputs.is_gone(req)):
+        if self._services.waiting.hold(future, seconds, inputs.is_gone(req), caller_of(req).who):
             future.result()
             resp.status = HTTPStatus.NO_CONTENT
         else:
@@ -227,7 +227,7 @@ class AgentWait:
         timeout = inputs.timeout_seconds(req, _WAIT_SECONDS)
         deadline = time.monotonic() + timeout
         waiting, is_gone = self._services.waiting, inputs.is_gone(req)
-        with waiting.required_place():
+        with waiting.required_place(caller_of(req).who):
             while (view := self._services.agents.view(agent)).status != word:
                 if time.monotonic() >= deadline or is_gone() or waiting.is_closed:
                     raise WaitTimeoutError(

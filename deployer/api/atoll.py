@@ -319,7 +319,9 @@ class Wire:
         self._view(name)  # 404 before a thread is taken
         future = self._worker.act(lambda: act(name))
         waiting = self._services.waiting
-        if not waiting.hold(future, self._patience_seconds, inputs.is_gone(req)):
+        if not waiting.hold(
+            future, self._patience_seconds, inputs.is_gone(req), caller_of(req).who
+        ):
             return False, self._agents.view(name)
         view = future.result()
         if view.agent.desired is not desired:

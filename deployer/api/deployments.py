@@ -232,7 +232,7 @@ def wait_for(
     store = services.parts.store
     is_gone = inputs.is_gone(req)
     deadline = time.monotonic() + seconds
-    with services.waiting.place() as may_wait:
+    with services.waiting.place(caller_of(req).who) as may_wait:
         while True:
             generation = store.generation
             deployment = store.deployments.get(deployment_id)

@@ -33,9 +33,9 @@ class FollowedLog:
         waiting: Waiting,
         is_gone: Callable[[], bool],
         *,
+        who: str,
         redact: Callable[[list[str]], list[str]] = list,
         recheck: Callable[[], None] = lambda: None,
-        recheck_seconds: float = RECHECK_SECONDS,
         seconds: float = FOLLOW_SECONDS,
     ) -> None:
         """Open a log.
@@ -44,9 +44,9 @@ class FollowedLog:
             path: The file that supervisord writes to.
             waiting: Places for held requests.
             is_gone: Tells that the client has left.
+            who: Whose request it is.
             redact: Takes out of lines what nobody may read in them.
             recheck: Raises once the client may not look on any more.
-            recheck_seconds: How often that is asked.
             seconds: The longest time.
 
         Raises:
@@ -55,10 +55,9 @@ class FollowedLog:
         self._is_gone = is_gone
         self._redact = redact
         self._recheck = recheck
-        self._recheck_seconds = recheck_seconds
         self._seconds = seconds
         with ExitStack() as undo:
-            undo.enter_context(waiting.required_place())
+            undo.enter_context(waiting.required_place(who))
             self._log = undo.enter_context(Follower(path, lines=_LINES))
             self._held = undo.pop_all()
 
@@ -69,7 +68,7 @@ class FollowedLog:
         checked_at = time.monotonic()
         deadline = checked_at + self._seconds
         while time.monotonic() < deadline and not self._is_gone():
-            if time.monotonic() - checked_at >= self._recheck_seconds:
+            if time.monotonic() - checked_at >= RECHECK_SECONDS:
                 try:
                     self._recheck()
                 except DeployerError as error:  # the status is sent long since

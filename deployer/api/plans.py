@@ -60,6 +60,8 @@ class AgentPlan:
         store = self._services.parts.store
         package = store.packages.get(asked.package, caller_of(req).agents)
         strategy = self._services.worker.strategy(asked.strategy, package.manifest)
-        with self._services.waiting.required_place():  # an index may take its time
+        with self._services.waiting.required_place(
+            caller_of(req).who
+        ):  # an index may take its time
             plan = self._services.plans.plan(agent, package, strategy)
         write(resp, documents.plan(plan))

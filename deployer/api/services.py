@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ _HINT: Final = "ask without waiting, or try again in a second"
 class Waiting:
     """Lets only so many requests be held at once, so that the others always find a thread.
 
+    One caller gets half of the places at most; all who show no key are one.
+
     Attributes:
         limit: How many.
     """
@@ -38,14 +41,14 @@ class Waiting:
     def __init__(self, limit: int) -> None:
         """Let limit requests be held."""
         self.limit = limit
-        self._held = 0
+        self._held: Counter[str] = Counter()
         self._guard = threading.Lock()
         self._closed = threading.Event()
 
     @property
     def held(self) -> int:
         """How many are held now."""
-        return self._held
+        return self._held.total()
 
     def close(self) -> None:
         """Let everybody go who waits: the server ends. Safe to call in a signal handler."""
@@ -57,35 +60,43 @@ class Waiting:
         return self._closed.is_set()
 
     @contextmanager
-    def place(self) -> Iterator[bool]:
+    def place(self, who: str) -> Iterator[bool]:
         """Take a place while the block runs.
+
+        Args:
+            who: Whose request it is.
 
         Yields:
             False when there is none: answer at once with what is known.
         """
         with self._guard:
-            taken = self._held < self.limit
-            self._held += taken
+            has_share = self._held[who] < (self.limit + 1) // 2
+            taken = has_share and self._held.total() < self.limit
+            self._held[who] += taken
         try:
             yield taken
         finally:
             if taken:
                 with self._guard:
-                    self._held -= 1
+                    self._held[who] -= 1
+                    self._held += Counter()  # forgets those who hold none
 
-    def hold(self, future: Future[Any], seconds: float, is_gone: Callable[[], bool]) -> bool:
+    def hold(
+        self, future: Future[Any], seconds: float, is_gone: Callable[[], bool], who: str
+    ) -> bool:
         """Wait until an act is over; without a place, not at all.
 
         Args:
             future: The act.
             seconds: How long to wait at most.
             is_gone: Tells that the client has left.
+            who: Whose request it is.
 
         Returns:
             Whether it is over, well or not.
         """
         deadline = time.monotonic() + seconds
-        with self.place() as may_wait:
+        with self.place(who) as may_wait:
             while may_wait and not (is_gone() or self.is_closed):
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -95,16 +106,17 @@ class Waiting:
         return future.done()
 
     @contextmanager
-    def required_place(self, hint: str = _HINT) -> Iterator[None]:
+    def required_place(self, who: str, hint: str = _HINT) -> Iterator[None]:
         """Take a place for a request that makes no sense without being held.
 
         Args:
+            who: Whose request it is.
             hint: What to do where there is none.
 
         Raises:
             TooBusyError: There is none.
         """
-        with self.place() as taken:
+        with self.place(who) as taken:
             if not taken:
                 raise TooBusyError(
                     "cannot hold another request: as many as there may be are held already",

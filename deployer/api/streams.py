@@ -19,6 +19,7 @@ from typing import Any, Final
 import falcon
 
 from deployer.api import inputs
+from deployer.api.permissions import caller_of
 from deployer.api.problems import problem_document
 from deployer.api.services import Waiting
 from deployer.errors import BadRequestError, DeployerError
@@ -119,6 +120,7 @@ def send(
             unsent_bytes=partial(_unsent_bytes, req),
             # As at the gate: whoever may not come in any more is not told any more either.
             recheck=getattr(req.context, "recheck", lambda: None),
+            who=caller_of(req).who,
             request_id=req.context.request_id,
         )
         resp.stream = EventStream(source, waiting, connection, instead, seconds=seconds)
@@ -135,12 +137,14 @@ class Connection:
         is_gone: Tells that they have left, or that the server ends.
         unsent_bytes: Counts what was written and not yet taken.
         recheck: Raises once they may not listen any more.
+        who: Whose request it is.
         request_id: As in X-Request-Id.
     """
 
     is_gone: Callable[[], bool]
     unsent_bytes: Callable[[], int]
     recheck: Callable[[], None]
+    who: str
     request_id: str
 
 
@@ -186,7 +190,7 @@ class EventStream:
         with ExitStack() as undo:
             undo.callback(source.close)
             hint = f"GET {instead} holds a request until there is news, or answers at once"
-            undo.enter_context(waiting.required_place(hint))
+            undo.enter_context(waiting.required_place(connection.who, hint))
             self._held = undo.pop_all()
 
     def __iter__(self) -> Iterator[bytes]:

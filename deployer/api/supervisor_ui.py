@@ -113,6 +113,7 @@ class SupervisorUi:
                 log,
                 self._waiting,
                 inputs.is_gone(req),
+                who=permissions.caller_of(req).who,
                 recheck=req.context.recheck,
                 redact=lambda lines: self._secrets.redact_program(followed["program"], lines),
             )
@@ -143,7 +144,7 @@ class SupervisorUi:
             req.context.agent, _ = agent_of_program(program) or ("", 0)
             permissions.require_act(req, Scope.OPERATE)
             _refuse_suicide(query)
-            with self._waiting.required_place():
+            with self._waiting.required_place(permissions.caller_of(req).who):
                 answer = self._ask(path, query, _ACT_SECONDS)
         else:
             answer = self._ask(path, query, _ANSWER_SECONDS)

@@ -63,7 +63,7 @@ class Events:
         deadline = time.monotonic() + inputs.wait_seconds(req)
         limit, patterns = inputs.page_limit(req, _PAGE), caller_of(req).agents
         is_gone = inputs.is_gone(req)
-        with self._waiting.place() as may_wait:
+        with self._waiting.place(caller_of(req).who) as may_wait:
             while True:
                 generation = self._store.generation
                 events = self._store.events.after(

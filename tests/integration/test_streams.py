@@ -180,9 +180,9 @@ def test_a_revoked_key_ends_its_streams(api: Api) -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server of its own that holds two requests at once."""
+    """A server of its own that holds two requests of one key at once."""
     root = tmp_path_factory.mktemp("small") / "state"
-    with running_server(root, limits={"waiting_requests": 2}) as server:
+    with running_server(root, limits={"waiting_requests": 3}) as server:
         yield server
 
 

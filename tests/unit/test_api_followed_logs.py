@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from deployer.api import followed_logs
 from deployer.api.followed_logs import FollowedLog
 from deployer.api.services import Waiting
 from deployer.errors import AuthenticationRequiredError, TooBusyError
 
 
 def is_held(waiting: Waiting) -> bool:
-    with waiting.place() as taken:
+    with waiting.place("somebody") as taken:
         return not taken
 
 
@@ -27,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_it_begins_at_once_and_then_gives_the_last_lines(path: Path) -> None:
-    log = FollowedLog(path, Waiting(1), lambda: False, seconds=0.1)
+    log = FollowedLog(path, Waiting(1), lambda: False, who="key:0", seconds=0.1)
     first, second = list(log)
     log.close()
     assert first.endswith(b"\n")
@@ -35,7 +36,7 @@ def test_it_begins_at_once_and_then_gives_the_last_lines(path: Path) -> None:
 
 
 def test_it_ends_when_its_time_is_over(path: Path) -> None:
-    log = FollowedLog(path, Waiting(1), lambda: False, seconds=0.1)
+    log = FollowedLog(path, Waiting(1), lambda: False, who="key:0", seconds=0.1)
     began = time.monotonic()
     list(log)
     log.close()
@@ -44,7 +45,7 @@ def test_it_ends_when_its_time_is_over(path: Path) -> None:
 
 def test_it_ends_when_its_client_has_left(path: Path) -> None:
     has_left = threading.Event()
-    log = FollowedLog(path, Waiting(1), has_left.is_set, seconds=60)
+    log = FollowedLog(path, Waiting(1), has_left.is_set, who="key:0", seconds=60)
     blocks = iter(log)
     next(blocks)
     next(blocks)
@@ -55,7 +56,7 @@ def test_it_ends_when_its_client_has_left(path: Path) -> None:
 
 def test_it_holds_a_place_until_it_is_closed(path: Path) -> None:
     waiting = Waiting(1)
-    log = FollowedLog(path, waiting, lambda: False, seconds=0.1)
+    log = FollowedLog(path, waiting, lambda: False, who="key:0", seconds=0.1)
     assert is_held(waiting)
     list(log)
     log.close()
@@ -64,25 +65,28 @@ def test_it_holds_a_place_until_it_is_closed(path: Path) -> None:
 
 def test_it_gives_its_place_back_even_when_nobody_read_it(path: Path) -> None:
     waiting = Waiting(1)
-    FollowedLog(path, waiting, lambda: False).close()
+    FollowedLog(path, waiting, lambda: False, who="key:0").close()
     assert not is_held(waiting)
 
 
 def test_without_a_place_it_does_not_begin(path: Path) -> None:
     waiting = Waiting(0)
     with pytest.raises(TooBusyError):
-        FollowedLog(path, waiting, lambda: False)
+        FollowedLog(path, waiting, lambda: False, who="key:0")
 
 
-def test_who_may_not_look_on_any_more_is_told_so_and_no_more(tmp_path: Path) -> None:
+def test_who_may_not_look_on_any_more_is_told_so_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "log"
+    monkeypatch.setattr(followed_logs, "RECHECK_SECONDS", 0.1)
     path.write_text("secret\n")
 
     def refuse() -> None:
         path.write_text("more\n")
         raise AuthenticationRequiredError("cannot let you in: revoked")
 
-    log = FollowedLog(path, Waiting(1), lambda: False, recheck=refuse, recheck_seconds=0.1)
+    log = FollowedLog(path, Waiting(1), lambda: False, who="key:0", recheck=refuse)
     with contextlib.closing(log):
         lines = b"".join(log).decode().splitlines()
 

@@ -23,7 +23,7 @@ def connection(
     unsent_bytes: Callable[[], int] = lambda: 0,
     recheck: Callable[[], None] = lambda: None,
 ) -> Connection:
-    return Connection(is_gone, unsent_bytes, recheck, "r1")
+    return Connection(is_gone, unsent_bytes, recheck, "key:0", "r1")
 
 
 def stream(source: Source, waiting: Waiting | None = None, **options: Any) -> EventStream:
@@ -47,7 +47,7 @@ def endless() -> Source:
 
 
 def is_held(waiting: Waiting) -> bool:
-    with waiting.place() as taken:
+    with waiting.place("somebody") as taken:
         return not taken
 
 
