@@ -66,7 +66,7 @@ class Readyz:
     def _caller(self, req: falcon.Request) -> Caller | None:
         """Find who asks, for the details; whoever is nobody is told the rest all the same."""
         try:
-            return self._services.callers.identify(req, takes_sessions=True)
+            return self._services.callers.identify(req, is_page=True)
         except DeployerError:
             return None
 

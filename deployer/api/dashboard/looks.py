@@ -207,7 +207,8 @@ class Looks:
         return taken - {lease.port for lease in self._store.leases.all()}
 
     def _ailing_checks(self) -> tuple[Check, ...]:
-        return tuple(check for check in self._services.checks() if not check.ok)
+        """Look without details, which not every caller may see: all share one look."""
+        return tuple(check for check in self._services.checks(None) if not check.ok)
 
 
 class Glance(Generic[Seen]):
