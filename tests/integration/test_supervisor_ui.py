@@ -151,28 +151,6 @@ def test_a_session_opens_pages_and_nothing_else(browser: Browser) -> None:
         assert browser.open(path).status_code == 401
 
 
-def test_a_page_that_shows_its_token_too_may_ask_for_what_is_no_page(agent: Api) -> None:
-    browser = Browser(agent.server)
-    location = browser.log_in(agent.server.token).headers["Location"]
-    token = location.partition("#page=")[2]
-
-    answers = {
-        shown: browser.session.get(
-            f"{agent.server.url}/v1/agents", headers={"X-Page-Token": shown}, timeout=10
-        ).status_code
-        for shown in (token, token[:-1], "", "x")
-    }
-
-    assert answers == {token: 200, token[:-1]: 401, "": 401, "x": 401}
-
-
-def test_the_token_of_a_page_is_none_without_its_session(agent: Api) -> None:
-    location = Browser(agent.server).log_in(agent.server.token).headers["Location"]
-    headers = {"X-Page-Token": location.partition("#page=")[2]}
-    answer = requests.get(f"{agent.server.url}/v1/agents", headers=headers, timeout=10)
-    problem(answer, 401, "authentication-required")
-
-
 def test_a_session_is_none_from_another_address(browser: Browser, agent: Api) -> None:
     cookie = f"{COOKIE}={browser.session.cookies[COOKIE]}"
     statuses = {}
@@ -464,7 +442,7 @@ def test_followed_logs_take_no_more_places_than_there_are_and_give_them_back(
         return holding.enter_context(session.get(path, stream=True, timeout=10)).status_code
 
     with ExitStack() as holding:
-        for _ in range(16):  # as soon as those of other tests have been seen to have left
+        for _ in range(8):  # half of all places, as soon as those of other tests have been seen to have left
             wait_until(lambda: follow(holding) == 200, 10)
         assert follow(holding) == 429
         assert running.get("/v1/agents").status_code == 200
