@@ -91,6 +91,7 @@ def render_supervisord_conf(
             "conf_d": value(str(state.conf_d)),
             "events_socket": value(str(state.events_socket)),
             "lock": value(str(state.lock)),
+            "state_dir": value(str(state.root)),
             "service": SERVICE,
             "service_command": program_configs.command_value(service_command),
             "service_log": program_configs.log_value(state.logs / "deployer.log"),

@@ -1,8 +1,9 @@
-"""Commands about a server as a whole: start one, see its ports."""
+"""Commands about a server as a whole: start one, see its ports, talk to its supervisord."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ import click
 
 from deployer.cli.connections import remote
 from deployer.cli.terminals import Terminal, age
+from deployer.errors import ServerUnreachableError
+from deployer.state_dir import StateDir, default_state_dir
 
 if TYPE_CHECKING:
     from deployer.client import Client
@@ -67,4 +70,31 @@ def ports(client: Client, terminal: Terminal) -> None:
         terminal.table(("PORT", "HELD BY", "SINCE"), sorted(held))
 
 
-COMMANDS = (serve, ports)
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option(
+    "--state-dir",
+    envvar="ATOLL_DEPLOYER_STATE_DIR",
+    type=click.Path(path_type=Path),
+    help="Of a server on this machine.",
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ACTION [ARGUMENTS]...]")
+def supervisorctl(state_dir: Path | None, words: tuple[str, ...]) -> None:
+    """Talk to the server's supervisord, by the supervisorctl that belongs to it.
+
+    Beside its own actions it knows `agents`, `releases`, `rollback`, `why` and `push`. Without an
+    action it asks for one after another.
+    """
+    state = StateDir(state_dir or default_state_dir())
+    with Terminal().telling():
+        if not os.access(state.supervisord_conf, os.R_OK):
+            raise ServerUnreachableError(
+                f"cannot find {state.supervisord_conf}, or may not read it",
+                cause="no supervisord of this user's has run there",
+                hint="name the server's directory with --state-dir, or, where a supervisord of the"
+                " machine's own runs it, use that one's supervisorctl",
+            )
+    command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(state.supervisord_conf)]
+    os.execv(sys.executable, [*command, *words])  # noqa: S606 - ours
+
+
+COMMANDS = (serve, ports, supervisorctl)

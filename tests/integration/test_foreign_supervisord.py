@@ -26,6 +26,9 @@ supervisor.rpcinterface_factory=deployer.supervisor_plugin:make_agents_interface
 conf_d={root}/conf.d
 events_socket={root}/state/run/events.sock
 service=atoll-deployer
+[ctlplugin:agents]
+supervisor.ctl_factory=deployer.supervisorctl_plugin:make_commands
+state_dir={root}/state
 """
 
 
@@ -147,6 +150,16 @@ def test_agents_are_deployed_stopped_restarted_and_removed_there(
     server.client.remove("stdlib_agent")
     assert [path.name for path in foreign.conf_d.iterdir()] == ["theirs--2.conf"]
     assert foreign.status_of("theirs--2") in {"STARTING", "RUNNING"}
+
+
+@pytest.mark.parametrize("foreign", ["plugin"], indirect=True)
+def test_its_supervisorctl_knows_the_agents(foreign: ForeignSupervisord) -> None:
+    server = foreign.server.start()
+    server.client.deploy(zip_package("stdlib_agent"))
+
+    assert "stdlib_agent  running" in foreign.ctl("agents")
+    server.stop()
+    assert "supervisord has no program atoll-deployer" in foreign.ctl("agents")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
