@@ -4,7 +4,7 @@ BIN := .venv/bin
 # tests wait more than they work
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: help demo test test-faults check audit fix bench lock clean
+.PHONY: help demo test test-faults check audit fix bench openapi lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ fix: .venv/.installed  ## Apply what the linter and formatter can mend
 
 bench: .venv/.installed  ## Measure against the bare floor, as ratios within one run
 	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
+openapi: .venv/.installed  ## Write docs/openapi.json anew, after a change of the API
+	$(BIN)/python -m tests.openapi_json
 
 lock: .venv/.installed  ## Resolve the dependencies anew, with hashes, for every platform
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \

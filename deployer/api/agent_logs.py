@@ -14,12 +14,12 @@ from typing import Final
 import falcon
 
 from deployer.agent_logs import AgentLog, Batch, Bookmark
-from deployer.api import documents, inputs, streams
+from deployer.api import documents, inputs, problem_sets, streams
 from deployer.api.answers import write
 from deployer.api.operations import FOLLOW, WAIT, operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import Services
-from deployer.errors import AgentUnknownError, BadRequestError
+from deployer.errors import AgentUnknownError, BadRequestError, TooBusyError
 from deployer.keys import Scope
 from deployer.model import Release
 
@@ -48,7 +48,7 @@ class AgentLogs:
         "Read an agent's log, or follow it",
         {HTTPStatus.OK: (documents.Logs, streams.MEDIA_TYPE)},
         scope=Scope.READ,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=(*problem_sets.AGENT, TooBusyError),
         query={
             **FOLLOW,
             **WAIT,

@@ -10,11 +10,16 @@ import falcon
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from deployer.agent_patterns import EVERY_AGENT, AgentPattern
-from deployer.api import documents, inputs
+from deployer.api import documents, inputs, problem_sets
 from deployer.api.answers import write
 from deployer.api.operations import operation
 from deployer.api.services import Services
-from deployer.errors import Problem, RequestInvalidError
+from deployer.errors import (
+    Problem,
+    RequestInvalidError,
+    SecretsKeyError,
+    SecretUnknownError,
+)
 from deployer.keys import Scope
 from deployer.secret_references import SECRET_NAME
 
@@ -73,11 +78,7 @@ class OneSecret:
         "Set a secret",
         {HTTPStatus.CREATED: documents.Secret, HTTPStatus.OK: documents.Secret},
         scope=Scope.ADMIN,
-        problems=(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            HTTPStatus.SERVICE_UNAVAILABLE,
-        ),
+        problems=(*problem_sets.JSON_BODY, SecretsKeyError),
         body=SecretRequest,
     )
     def on_put(self, req: falcon.Request, resp: falcon.Response, secret: str) -> None:
@@ -100,7 +101,7 @@ class OneSecret:
         "Remove a secret",
         {HTTPStatus.NO_CONTENT: None},
         scope=Scope.ADMIN,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=(SecretUnknownError,),
     )
     def on_delete(self, req: falcon.Request, resp: falcon.Response, secret: str) -> None:
         """Forget it; agents that run keep it until they end."""

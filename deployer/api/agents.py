@@ -11,12 +11,12 @@ from typing import Final
 import falcon
 
 from deployer import causes, ports
-from deployer.api import documents, inputs
+from deployer.api import documents, inputs, problem_sets
 from deployer.api.answers import write
 from deployer.api.operations import PAGE, WAIT, operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import Services
-from deployer.errors import BadRequestError, WaitTimeoutError
+from deployer.errors import BadRequestError, TooBusyError, WaitTimeoutError
 from deployer.keys import Scope
 from deployer.logs import tail
 from deployer.model import State
@@ -26,14 +26,7 @@ _ACT_SECONDS: Final = 60.0
 _WAIT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
 _EVIDENCE_LINES: Final = 50
-_ACT_PROBLEMS: Final = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.CONFLICT,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-)
+_ACT_PROBLEMS: Final = (*problem_sets.AGENT, *problem_sets.ACT)
 
 
 def called_host(req: falcon.Request, services: Services) -> str:
@@ -88,7 +81,6 @@ class Agents:
         "List agents by name",
         {HTTPStatus.OK: documents.AgentList},
         scope=Scope.READ,
-        problems=(HTTPStatus.BAD_REQUEST,),
         query=PAGE,
         is_filtered=True,
     )
@@ -118,7 +110,7 @@ class OneAgent:
         "Show an agent",
         {HTTPStatus.OK: documents.Agent},
         scope=Scope.READ,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=problem_sets.AGENT,
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Show everything that is known of it now."""
@@ -129,7 +121,7 @@ class OneAgent:
         "Remove an agent",
         {HTTPStatus.NO_CONTENT: None, HTTPStatus.ACCEPTED: None},
         scope=Scope.DEPLOY,
-        problems=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+        problems=_ACT_PROBLEMS,
         query={
             **WAIT,
             "keep_data": "true: leave its data directory for a later agent of this name",
@@ -205,12 +197,7 @@ class AgentWait:
         "Wait until an agent has a status",
         {HTTPStatus.OK: documents.Agent},
         scope=Scope.READ,
-        problems=(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.NOT_FOUND,
-            HTTPStatus.REQUEST_TIMEOUT,
-            HTTPStatus.TOO_MANY_REQUESTS,
-        ),
+        problems=(*problem_sets.AGENT, WaitTimeoutError, TooBusyError),
         query={
             "status": "The status to wait for, by default running",
             "timeout": "Seconds, 30 by default, at most 120",
@@ -250,7 +237,7 @@ class AgentWhy:
         "Say why an agent is not as it should be",
         {HTTPStatus.OK: documents.Why},
         scope=Scope.READ,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=problem_sets.AGENT,
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Name the cause, what to do, and the lines that show it."""

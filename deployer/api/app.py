@@ -11,6 +11,7 @@ from falcon.routing import CompiledRouter
 from deployer.api import problems
 from deployer.api.atoll import WireMarker
 from deployer.api.audits import Audit, AuditTrail
+from deployer.api.contract_pages import Docs
 from deployer.api.dashboard import Dashboard, Live
 from deployer.api.dashboard.assets import Assets
 from deployer.api.dashboard.looks import Looks
@@ -19,7 +20,6 @@ from deployer.api.inputs import AgentNameConverter, ReleaseNumberConverter
 from deployer.api.logins import Login
 from deployer.api.openapi import METHODS, OpenApi, described_operation, openapi_document
 from deployer.api.operations import Operation
-from deployer.api.pages import Docs
 from deployer.api.routes import Route, route_table
 from deployer.api.services import Services
 from deployer.api.supervisor_ui import SupervisorUi

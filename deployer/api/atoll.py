@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import falcon
 
 from deployer import __version__
-from deployer.api import inputs
+from deployer.api import inputs, problem_sets
 from deployer.api.agents import explain
 from deployer.api.answers import Rendering, write, write_json
 from deployer.api.deployments import error_of, wait_for
@@ -52,13 +52,10 @@ _UNWELL: Final = frozenset(
         AgentStatus.QUARANTINED,
     }
 )
-_ACT_PROBLEMS: Final = (
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.CONFLICT,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    HTTPStatus.INSUFFICIENT_STORAGE,
+_ACT_PROBLEMS: Final[problem_sets.Problems] = (
+    AgentUnknownError,
+    *problem_sets.JSON_BODY,
+    *problem_sets.ACT,
 )
 _SERVING: Final = {HTTPStatus.OK: WireServing, HTTPStatus.ACCEPTED: WireServing}
 _STOPPED: Final = {HTTPStatus.OK: WireStopped, HTTPStatus.ACCEPTED: WireStopped}
@@ -146,7 +143,7 @@ class Wire:
         "ATOLL: deploy a package",
         {HTTPStatus.OK: WireDeployed, HTTPStatus.ACCEPTED: WireDeploying},
         scope=Scope.DEPLOY,
-        problems=(*_ACT_PROBLEMS, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+        problems=(*problem_sets.UPLOAD, *problem_sets.DEPLOYMENT),
         query={"force": "true: install it anew even when it is current"},
         body=UPLOAD_TYPES,
         is_filtered=True,
@@ -240,7 +237,7 @@ class Wire:
         "ATOLL: show an agent",
         {HTTPStatus.OK: WireStatus},
         scope=Scope.READ,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=problem_sets.AGENT,
     )
     def on_get_status(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Show how it is."""
@@ -267,7 +264,7 @@ class Wire:
         "ATOLL: explain an agent",
         {HTTPStatus.OK: WireDiagnostics},
         scope=Scope.READ,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=problem_sets.AGENT,
     )
     def on_get_diagnostics(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Show how it is with the last lines of its logs."""

@@ -83,7 +83,6 @@ class Audit:
         "Read the audit, the newest first",
         {HTTPStatus.OK: documents.AuditList},
         scope=Scope.ADMIN,
-        problems=(HTTPStatus.BAD_REQUEST,),
         query={
             **PAGE,
             "agent": "Only what concerns this agent",

@@ -13,7 +13,7 @@ import falcon
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from deployer import model
-from deployer.api import documents, inputs
+from deployer.api import documents, inputs, problem_sets
 from deployer.api.agents import answer_act, called_host
 from deployer.api.answers import write
 from deployer.api.operations import PAGE, WAIT, operation
@@ -25,6 +25,7 @@ from deployer.errors import (
     AgentUnknownError,
     DeployerError,
     DeploymentCanceledError,
+    DeploymentUnknownError,
     error_class,
 )
 from deployer.keys import Scope
@@ -79,7 +80,6 @@ class Deployments:
         "List deployments, the newest first",
         {HTTPStatus.OK: documents.DeploymentList},
         scope=Scope.READ,
-        problems=(HTTPStatus.BAD_REQUEST,),
         query={**PAGE, "agent": "Only those of this agent"},
         is_filtered=True,
     )
@@ -109,18 +109,7 @@ class Deployments:
             HTTPStatus.ACCEPTED: (documents.Connection, documents.Deployment),
         },
         scope=Scope.DEPLOY,
-        problems=(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.NOT_FOUND,
-            HTTPStatus.REQUEST_TIMEOUT,
-            HTTPStatus.CONFLICT,
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            HTTPStatus.INSUFFICIENT_STORAGE,
-        ),
+        problems=(*problem_sets.UPLOAD, *problem_sets.DEPLOYMENT),
         query=_QUERY,
         body=(DeploymentRequest, *UPLOAD_TYPES),
         is_filtered=True,
@@ -180,7 +169,7 @@ class OneDeployment:
         "Show a deployment, or wait for it",
         {HTTPStatus.OK: documents.Deployment},
         scope=Scope.READ,
-        problems=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND),
+        problems=(DeploymentUnknownError,),
         query={**WAIT, "after": "Answer as soon as more than so many steps have begun or ended"},
         is_filtered=True,
     )
@@ -204,7 +193,7 @@ class DeploymentCancel:
         "Cancel a deployment",
         {HTTPStatus.ACCEPTED: documents.Deployment, HTTPStatus.OK: documents.Deployment},
         scope=Scope.DEPLOY,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=(DeploymentUnknownError,),
         is_filtered=True,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, deployment_id: str) -> None:

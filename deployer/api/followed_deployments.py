@@ -16,6 +16,7 @@ from deployer.api.deployments import deployment_document
 from deployer.api.operations import WAIT, operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import LOOK_UP_SECONDS, Services
+from deployer.errors import DeploymentUnknownError, TooBusyError
 from deployer.keys import Scope
 from deployer.model import Outcome
 
@@ -34,7 +35,7 @@ class DeploymentEvents:
         "Follow a deployment",
         {HTTPStatus.OK: streams.MEDIA_TYPE, HTTPStatus.NO_CONTENT: None},
         scope=Scope.READ,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=(DeploymentUnknownError, TooBusyError),
         query=WAIT,
         is_filtered=True,
     )

@@ -11,12 +11,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from deployer import local_keys
 from deployer.agent_patterns import EVERY_AGENT, AgentPattern
-from deployer.api import documents, inputs
+from deployer.api import documents, inputs, problem_sets
 from deployer.api.answers import write
 from deployer.api.operations import operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import Services
-from deployer.errors import ForbiddenError, Problem, RequestInvalidError
+from deployer.errors import ForbiddenError, KeyUnknownError, Problem, RequestInvalidError
 from deployer.keys import Caller, Key, Scope, digest_of, id_of, new_text
 from deployer.store import now
 
@@ -64,7 +64,7 @@ class Keys:
         "Make a key",
         {HTTPStatus.CREATED: documents.NewKey},
         scope=Scope.ADMIN,
-        problems=(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNPROCESSABLE_ENTITY),
+        problems=problem_sets.JSON_BODY,
         body=KeyRequest,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -92,7 +92,7 @@ class OneKey:
         "Show a key",
         {HTTPStatus.OK: documents.Key},
         scope=Scope.ADMIN,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=(KeyUnknownError,),
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response, key_id: str) -> None:
         """Show what is known of it."""
@@ -102,7 +102,7 @@ class OneKey:
         "Revoke a key",
         {HTTPStatus.NO_CONTENT: None},
         scope=Scope.ADMIN,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=(KeyUnknownError,),
     )
     def on_delete(self, req: falcon.Request, resp: falcon.Response, key_id: str) -> None:
         """Let nobody in with it from now on, and end its sessions.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, TypeVar
 
 from pydantic import BaseModel
 
+from deployer.api.problem_sets import Problems
 from deployer.keys import Scope
 
 Responder = TypeVar("Responder", bound=Callable[..., None])
@@ -28,7 +29,7 @@ class Operation:
     Attributes:
         summary: A few words for people.
         answers: What is answered by status.
-        problems: Statuses that carry a problem document, beside those that any request may meet.
+        problems: What can go wrong, beside what any request may meet; each has its status.
         query: Query parameters with a sentence each; all are optional.
         body: What is taken.
         is_body_optional: No body at all is taken too.
@@ -40,7 +41,7 @@ class Operation:
     summary: str
     answers: Mapping[HTTPStatus, Content]
     scope: Scope | None
-    problems: tuple[HTTPStatus, ...] = ()
+    problems: Problems = ()
     query: Mapping[str, str] = field(default_factory=dict)
     body: Content = None
     is_body_optional: bool = False
@@ -52,7 +53,7 @@ def operation(  # noqa: PLR0913 - each is a part of the description, by its name
     answers: Mapping[HTTPStatus, Content],
     *,
     scope: Scope | None,
-    problems: tuple[HTTPStatus, ...] = (),
+    problems: Problems = (),
     query: Mapping[str, str] | None = None,
     body: Content = None,
     is_body_optional: bool = False,
@@ -75,3 +76,16 @@ def operation(  # noqa: PLR0913 - each is a part of the description, by its name
         return responder
 
     return describe
+
+
+def kinds(content: Content) -> tuple[type[BaseModel] | str, ...]:
+    """List what a body may be."""
+    if content is None:
+        return ()
+    return content if isinstance(content, tuple) else (content,)
+
+
+def models(described: Operation) -> Iterator[type[BaseModel]]:
+    """List the models of what an operation takes and gives."""
+    for content in (*described.answers.values(), described.body):
+        yield from (each for each in kinds(content) if isinstance(each, type))

@@ -11,7 +11,7 @@ import falcon
 from falcon.media.multipart import MultipartForm
 
 from deployer import packages
-from deployer.api import documents, inputs
+from deployer.api import documents, inputs, problem_sets
 from deployer.api.answers import write
 from deployer.api.operations import operation
 from deployer.api.permissions import caller_of, require_agent
@@ -19,6 +19,7 @@ from deployer.api.services import Services
 from deployer.api.signatures import sent_signature
 from deployer.errors import (
     PackageTooLargeError,
+    PackageUnknownError,
     Problem,
     RequestInvalidError,
     UnsupportedMediaTypeError,
@@ -176,13 +177,7 @@ class Packages:
         "Upload a package",
         {HTTPStatus.CREATED: documents.Package, HTTPStatus.OK: documents.Package},
         scope=Scope.DEPLOY,
-        problems=(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.CONFLICT,
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-        ),
+        problems=problem_sets.UPLOAD,
         body=UPLOAD_TYPES,
         is_filtered=True,
     )
@@ -207,7 +202,7 @@ class OnePackage:
         "Tell whether a package is known",
         {HTTPStatus.OK: documents.Package},
         scope=Scope.READ,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=(PackageUnknownError,),
         is_filtered=True,
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response, checksum: str) -> None:

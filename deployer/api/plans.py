@@ -7,12 +7,13 @@ from http import HTTPStatus
 import falcon
 from pydantic import BaseModel, ConfigDict
 
-from deployer.api import documents, inputs
+from deployer.api import documents, inputs, problem_sets
 from deployer.api.answers import write
 from deployer.api.deployments import Checksum
 from deployer.api.operations import operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import Services
+from deployer.errors import TooBusyError
 from deployer.keys import Scope
 
 
@@ -42,15 +43,10 @@ class AgentPlan:
         {HTTPStatus.OK: documents.Plan},
         scope=Scope.DEPLOY,
         problems=(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.NOT_FOUND,
-            HTTPStatus.CONFLICT,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            HTTPStatus.TOO_MANY_REQUESTS,
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            HTTPStatus.INSUFFICIENT_STORAGE,
+            *problem_sets.AGENT,
+            *problem_sets.JSON_BODY,
+            *problem_sets.DEPLOYMENT,
+            TooBusyError,
         ),
         body=PlanRequest,
     )

@@ -8,12 +8,17 @@ import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployer import model
-from deployer.api import documents, inputs
+from deployer.api import documents, inputs, problem_sets
 from deployer.api.answers import write
 from deployer.api.deployments import follow
 from deployer.api.operations import WAIT, operation
 from deployer.api.services import Services
-from deployer.errors import DeployerError
+from deployer.errors import (
+    AgentBusyError,
+    DeployerError,
+    ReleaseInUseError,
+    ReleaseUnknownError,
+)
 from deployer.keys import Scope
 from deployer.launches import find_obstacle
 from deployer.parts import Parts
@@ -43,7 +48,7 @@ class Releases:
         "List an agent's releases",
         {HTTPStatus.OK: documents.ReleaseList},
         scope=Scope.READ,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=problem_sets.AGENT,
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """List them, the newest first."""
@@ -67,7 +72,7 @@ class OneRelease:
         "Show a release",
         {HTTPStatus.OK: documents.Release},
         scope=Scope.READ,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=(*problem_sets.AGENT, ReleaseUnknownError),
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response, agent: str, number: int) -> None:
         """Show one."""
@@ -79,7 +84,7 @@ class OneRelease:
         "Delete a release",
         {HTTPStatus.NO_CONTENT: None},
         scope=Scope.DEPLOY,
-        problems=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+        problems=(*problem_sets.AGENT, ReleaseUnknownError, ReleaseInUseError, AgentBusyError),
     )
     def on_delete(
         self, _req: falcon.Request, resp: falcon.Response, agent: str, number: int
@@ -117,13 +122,11 @@ class Rollback:
         {HTTPStatus.ACCEPTED: documents.Deployment, HTTPStatus.OK: documents.Deployment},
         scope=Scope.DEPLOY,
         problems=(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.NOT_FOUND,
-            HTTPStatus.CONFLICT,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            HTTPStatus.SERVICE_UNAVAILABLE,
+            *problem_sets.AGENT,
+            *problem_sets.JSON_BODY,
+            *problem_sets.DEPLOYMENT,
+            ReleaseUnknownError,
+            ReleaseInUseError,
         ),
         query=WAIT,
         body=RollbackRequest,

@@ -78,7 +78,12 @@ def route_table(services: Services) -> tuple[Route, ...]:
         Route("/v1/agents", Agents(services), "agents"),
         Route(one, OneAgent(services), "agents"),
         *(
-            Route(f"{one}/{verb}", AgentAct(services, act), "agents", summary=f"{verb} an agent")
+            Route(
+                f"{one}/{verb}",
+                AgentAct(services, act),
+                "agents",
+                summary=f"{verb.capitalize()} an agent",
+            )
             for verb, act in acts.items()
         ),
         Route(f"{one}/kill", AgentKill(services), "agents"),

@@ -10,12 +10,12 @@ from typing import Final
 
 import falcon
 
-from deployer.api import documents
+from deployer.api import documents, problem_sets
 from deployer.api.answers import write
 from deployer.api.operations import operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import Services
-from deployer.errors import SignatureInvalidError
+from deployer.errors import PackageUnknownError, SignatureInvalidError
 from deployer.keys import Scope
 from deployer.signatures import LARGEST_SIGNATURE
 
@@ -65,7 +65,7 @@ class PackageSignature:
         "Sign a package that is here already",
         {HTTPStatus.OK: documents.Package},
         scope=Scope.DEPLOY,
-        problems=(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+        problems=(*problem_sets.VOUCHING, PackageUnknownError),
         body=("text/plain", "application/octet-stream"),
         is_filtered=True,
     )

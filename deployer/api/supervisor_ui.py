@@ -22,6 +22,7 @@ from deployer.errors import (
     ForbiddenError,
     RouteUnknownError,
     SupervisordUnreachableError,
+    TooBusyError,
 )
 from deployer.http_sessions import http_url, open_session
 from deployer.keys import Scope
@@ -81,11 +82,7 @@ class SupervisorUi:
         "Show supervisord's own web UI",
         {HTTPStatus.OK: "*/*", HTTPStatus.SEE_OTHER: None},
         scope=Scope.READ,
-        problems=(
-            HTTPStatus.NOT_FOUND,
-            HTTPStatus.TOO_MANY_REQUESTS,
-            HTTPStatus.SERVICE_UNAVAILABLE,
-        ),
+        problems=(RouteUnknownError, TooBusyError, SupervisordUnreachableError),
         query={
             "action": "start, stop, restart, clearlog or refresh",
             "processname": "Of the program that is meant",

@@ -15,6 +15,7 @@ from deployer.api.answers import write
 from deployer.api.operations import FOLLOW, PAGE, WAIT, operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import LOOK_UP_SECONDS, Services
+from deployer.errors import TooBusyError
 from deployer.keys import Scope
 from deployer.store import Store
 
@@ -34,6 +35,7 @@ class Events:
         "Read the timeline, the oldest first, or follow it",
         {HTTPStatus.OK: (documents.EventList, streams.MEDIA_TYPE)},
         scope=Scope.READ,
+        problems=(TooBusyError,),
         query={
             **FOLLOW,
             **WAIT,

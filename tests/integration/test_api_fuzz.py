@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.strategies import SearchStrategy, one_of
+from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import (
@@ -65,7 +67,7 @@ def fuzz(server: RunningServer, headers: dict[str, str], *, examples: int) -> li
 
 
 def _fuzz_one(operation: schemathesis.APIOperation, headers: dict[str, str], examples: int) -> None:
-    @given(case=operation.as_strategy())
+    @given(case=_cases(operation))
     @settings(
         max_examples=examples,
         deadline=None,
@@ -82,6 +84,15 @@ def _fuzz_one(operation: schemathesis.APIOperation, headers: dict[str, str], exa
     send()
 
 
+def _cases(operation: schemathesis.APIOperation) -> SearchStrategy[schemathesis.Case]:
+    """Make up requests that keep to the document, and where there is a rule, some that do not."""
+    kept = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+    if not (operation.query or operation.body):
+        return kept
+    broken = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    return one_of(kept, broken)
+
+
 def _answer(case: schemathesis.Case, headers: dict[str, str]) -> schemathesis.Response:
     """Send one request that holds no thread for long."""
     query = dict(case.query or {})
@@ -89,6 +100,8 @@ def _answer(case: schemathesis.Case, headers: dict[str, str]) -> schemathesis.Re
     query.update((name, "0") for name in ("wait", "timeout") if name in query)
     if case.path == "/-/live":  # a stream, whatever it is asked
         query["wait"] = "0"
+    if case.path.endswith("/wait"):  # its own patience is longer than ours
+        query.setdefault("timeout", "0")
     case.query = query
     named = case.path_parameters or {}
     if "agent" in named and len(str(named["agent"])) % 2:

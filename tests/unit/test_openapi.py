@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -11,11 +12,14 @@ import falcon
 import falcon.inspect
 import falcon.testing
 import pytest
+from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from deployer import errors
 from deployer.errors import ManifestInvalidError
 from deployer.manifest import parse_manifest
 from deployer.model import AGENT_NAME
+from tests.openapi_json import FILE, openapi_json
 from tests.wired_apps import TEXT, wired_app
 
 METHODS = {"GET", "POST", "PUT", "DELETE", "PATCH"}
@@ -149,6 +153,98 @@ def test_an_unforeseen_error_is_a_problem_without_its_text(
     assert "Part" not in answer.text
 
 
+# Examples ----------------------------------------------------------------------------------------
+
+
+def media_types(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Give each body that is taken or given: where, its media type, and what is said of it."""
+    responses = document["components"]["responses"]
+    for method, path, operation in operations(document):
+        bodies = [("body", operation.get("requestBody", {}))]
+        for status, response in operation["responses"].items():
+            name = response.get("$ref", "").rpartition("/")[2]
+            bodies.append((status, responses[name] if name else response))
+        for what, body in bodies:
+            for media_type, content in body.get("content", {}).items():
+                yield f"{method} {path} {what}", media_type, content
+
+
+def test_every_answer_has_an_example(document: dict[str, Any]) -> None:
+    bare = {
+        (where, media_type)
+        for where, media_type, content in media_types(document)
+        if not content.get("examples") and "example" not in content and " body" not in where
+    }
+    # the contract itself, and whatever supervisord's web UI is made of
+    assert {media_type for _, media_type in bare} == {"application/json", "*/*"}
+    assert {where for where, media_type in bare if "json" in media_type} == {
+        "GET /openapi.json 200"
+    }
+
+
+def test_every_json_body_has_an_example(document: dict[str, Any]) -> None:
+    for where, media_type, content in media_types(document):
+        if media_type == "application/json" and " body" in where:
+            assert content["examples"], where
+
+
+def test_every_example_keeps_to_its_shape(document: dict[str, Any]) -> None:
+    examples = document["components"]["examples"]
+    seen = set()
+    for where, _, content in media_types(document):
+        validator = Draft202012Validator(
+            {**content.get("schema", {}), "components": document["components"]},
+            format_checker=FormatChecker(),
+        )
+        for reference in content.get("examples", {}).values():
+            name = reference["$ref"].rpartition("/")[2]
+            seen.add(name)
+            problems = [error.message for error in validator.iter_errors(examples[name]["value"])]
+            assert problems == [], (where, name)
+    assert seen == set(examples)
+
+
+def test_every_problem_has_the_status_that_it_stands_under(document: dict[str, Any]) -> None:
+    examples = document["components"]["examples"]
+    for where, media_type, content in media_types(document):
+        if media_type == "application/problem+json":
+            codes = content["schema"]["properties"]["code"]["enum"]
+            assert codes == list(content["examples"]), where
+            told = {str(examples[code]["value"]["status"]) for code in codes}
+            assert told == {where.rpartition(" ")[2]}, where
+
+
+def test_every_error_that_can_be_answered_is_in_the_document(document: dict[str, Any]) -> None:
+    ends_serve = {"settings-invalid", "serve-refused"}
+    raised_by_clients = {"server-unreachable", "signing-key-invalid"}
+    codes = {
+        cls.code for cls in vars(errors).values() if isinstance(cls, type) and hasattr(cls, "code")
+    }
+    documented = {
+        code
+        for _, _, content in media_types(document)
+        for code in content.get("schema", {}).get("properties", {}).get("code", {}).get("enum", ())
+    }
+    assert documented == codes - ends_serve - raised_by_clients
+
+
+def test_attributes_in_a_docstring_describe_the_members_of_its_shape(
+    document: dict[str, Any],
+) -> None:
+    shape = document["components"]["schemas"]["DeploymentRequest"]
+    assert shape["description"] == "What to deploy, and how."
+    assert shape["properties"]["start"]["description"] == "False: install only."
+    texts = [each.get("description", "") for each in document["components"]["schemas"].values()]
+    assert [text for text in texts if "Attributes:" in text] == []
+
+
+def test_the_contract_kept_in_docs_is_the_one_that_is_served() -> None:
+    assert FILE.read_text(encoding="utf-8") == openapi_json(), "run `make openapi`"
+
+
+# The page ----------------------------------------------------------------------------------------
+
+
 def test_the_page_shows_every_operation(
     client: falcon.testing.TestClient, document: dict[str, Any]
 ) -> None:
@@ -156,4 +252,27 @@ def test_the_page_shows_every_operation(
     for _, path, operation in operations(document):
         assert path in page
         assert operation["summary"].replace("'", "&#39;") in page
-    assert "//" not in re.sub(r"https?://json-schema\.org\S*", "", page).replace("://", "")
+
+
+def test_every_link_within_the_page_leads_somewhere(client: falcon.testing.TestClient) -> None:
+    page = client.simulate_get("/docs").text
+    places = re.findall(r'\bid="([^"]+)"', page)
+    assert len(places) == len(set(places))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(places)
+
+
+def test_the_page_fetches_nothing_from_elsewhere(client: falcon.testing.TestClient) -> None:
+    page = client.simulate_get("/docs").text
+    fetched = re.findall(r'(?:src|href|action)="([^"]+)"', page)
+    assert [address for address in fetched if not re.match(r"[#/](?!/)", address)] == []
+    assert "url(" not in page
+    assert "<script" not in page
+
+
+def test_the_page_shows_each_problem_with_its_example(
+    client: falcon.testing.TestClient, document: dict[str, Any]
+) -> None:
+    page = html.unescape(client.simulate_get("/docs").text)
+    for code in ("agent-unknown", "no-free-port", "too-busy"):
+        assert f'id="problem-{code}"' in page
+        assert document["components"]["examples"][code]["value"]["detail"] in page

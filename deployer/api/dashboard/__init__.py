@@ -15,14 +15,14 @@ from typing import Final
 import falcon
 
 from deployer import __version__
-from deployer.api import pages, streams
+from deployer.api import pages, problem_sets, streams
 from deployer.api.dashboard import words
 from deployer.api.dashboard.looks import Glance, Look, Looks
 from deployer.api.dashboard.verdicts import is_lost
 from deployer.api.operations import WAIT, operation
 from deployer.api.permissions import require_agent
 from deployer.api.services import Services
-from deployer.errors import AgentUnknownError
+from deployer.errors import AgentUnknownError, TooBusyError
 from deployer.keys import Scope
 from deployer.model import AGENT_NAME, DeploymentStatus
 from deployer.store.events import is_bad
@@ -95,7 +95,7 @@ class Dashboard:
         "Show the dashboard",
         {HTTPStatus.OK: "text/html"},
         scope=Scope.READ,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=problem_sets.AGENT,
         query=_QUERY,
         is_filtered=True,
     )
@@ -127,7 +127,7 @@ class Live:
         "Follow the dashboard",
         {HTTPStatus.OK: streams.MEDIA_TYPE},
         scope=Scope.READ,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=(*problem_sets.AGENT, TooBusyError),
         query={**_QUERY, **WAIT},
         is_filtered=True,
     )

@@ -28,7 +28,7 @@ class Assets:
         "Read a part of the pages",
         {HTTPStatus.OK: tuple(_TYPES.values()), HTTPStatus.NOT_MODIFIED: None},
         scope=None,
-        problems=(HTTPStatus.NOT_FOUND,),
+        problems=(RouteUnknownError,),
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
         """Give one, unless the browser has the very same."""

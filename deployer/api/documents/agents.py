@@ -14,7 +14,19 @@ from deployer.statuses import AgentStatus, AgentView
 
 
 class Connection(Document):
-    """Where an agent is reached."""
+    """Where an agent is reached.
+
+    Attributes:
+        name: The agent's.
+        status: How it is.
+        host: The name by which the client called this machine, unless the settings name another.
+        port: Its TCP port; null while it does not run.
+        url: Both, as an address.
+        pid: Its process; null while there is none.
+        release: The number of the current release.
+        version: As the manifest of that release says.
+        checksum: The MD5 of its package.
+    """
 
     name: str
     status: AgentStatus
@@ -28,7 +40,16 @@ class Connection(Document):
 
 
 class Health(Document):
-    """What an agent answered when it was asked last."""
+    """What an agent answered when it was asked last.
+
+    Attributes:
+        healthy: Whether the answer was good.
+        degraded: Whether it was good, and the agent says itself that something is wrong.
+        detail: The answer in a few words.
+        seconds: How long it took.
+        checked_at: When that was.
+        bad_answers: How many in a row were bad.
+    """
 
     healthy: bool
     degraded: bool
@@ -39,7 +60,31 @@ class Health(Document):
 
 
 class Agent(Document):
-    """An agent, as it is now."""
+    """An agent, as it is now.
+
+    Attributes:
+        name: Unique on this server.
+        status: How it is.
+        desired: What somebody last asked for.
+        release: The number of the current release.
+        previous_release: The number of the release that a rollback goes back to.
+        version: As the manifest of the current release says.
+        checksum: The MD5 of the current release's package.
+        host: The name by which the client called this machine, unless the settings name another.
+        port: Its TCP port; null while it does not run.
+        url: Both, as an address.
+        pid: Its process; null while there is none.
+        program: What supervisord calls the current release.
+        started_at: When its process started.
+        restarts: How often that was started again by itself.
+        next_try_at: When an agent that failed is tried again.
+        health: What it answered when it was asked last; null before that.
+        usage: What it uses; null while it does not run.
+        limits: What it may use; null before its first release.
+        isolation: How well its process is kept apart; null while it does not run.
+        last_error: Why it does not run; empty while all is well.
+        secrets_changed: It runs with secrets that were changed since it was started.
+    """
 
     name: str
     status: AgentStatus
@@ -81,7 +126,16 @@ class LogStream(StrEnum):
 
 
 class Logs(Document):
-    """Lines that one release of an agent wrote; ``gap``: before them lines may be missing."""
+    """Lines that one release of an agent wrote.
+
+    Attributes:
+        agent: Whose they are.
+        stream: Of which log.
+        release: Which release wrote them; null: none has yet.
+        lines: The oldest first.
+        gap: Before them lines may be missing.
+        next: Where to go on, as `after`.
+    """
 
     agent: str
     stream: LogStream

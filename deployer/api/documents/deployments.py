@@ -15,7 +15,16 @@ from deployer.trust import Voucher
 
 
 class Step(Document):
-    """A named part of a deployment."""
+    """A named part of a deployment.
+
+    Attributes:
+        name: Such as install.
+        outcome: How it ended, or that it runs.
+        started_at: When it began.
+        ended_at: When it ended; null while it runs.
+        duration_seconds: How long it took; null while it runs.
+        message: A sentence for people; may be empty.
+    """
 
     name: str
     outcome: Outcome
@@ -36,7 +45,30 @@ class Failure(Document):
 
 
 class Deployment(Document):
-    """One attempt to put a release live."""
+    """One attempt to put a release live.
+
+    Attributes:
+        id: By which it is asked for.
+        agent: Whose release it is.
+        package: The MD5 of the package.
+        sha256: The SHA-256 of the package.
+        signature: Who vouches for the package; null: nobody.
+        release: The number of the release; null before that is made.
+        is_rollback: Whether the release was there before.
+        strategy: How it takes over from the one before.
+        start: Whether it is started, or only installed.
+        force: Whether a new release is made even of the package that is current.
+        status: How far it is, or how it ended.
+        created_at: When it was asked for.
+        started_at: When it began; null while it waits for its turn.
+        ended_at: When it was over.
+        duration_seconds: How long it took; null until it is over.
+        steps: What was done so far, in that order.
+        scans: What scanners said of the release.
+        failure: Why it failed; null: it did not.
+        connection: Where the agent is reached, once it succeeded.
+        agent_url: The agent's address in this API.
+    """
 
     id: str
     agent: str

@@ -44,7 +44,16 @@ class Limits(Document):
 
 
 class Usage(Document):
-    """What all processes of an agent use together."""
+    """What all processes of an agent use together.
+
+    Attributes:
+        cpus: CPU seconds a second; null until it was looked at twice.
+        memory_bytes: Resident.
+        processes: How many there are.
+        pids: How many there are with their threads.
+        disk_bytes: In the directories that it may write; null: not measured yet.
+        measured_at: When that was.
+    """
 
     cpus: float | None
     memory_bytes: int

@@ -16,7 +16,22 @@ from deployer.trust import Voucher
 
 
 class Release(Document):
-    """A numbered release of an agent."""
+    """A numbered release of an agent.
+
+    Attributes:
+        number: Counts up from 1.
+        status: How far it came.
+        current: Whether it is the one that is live.
+        previous: Whether it is the one that a rollback goes back to.
+        version: As its manifest says.
+        checksum: The MD5 of its package.
+        sha256: The SHA-256 of its package.
+        python: The interpreter of its environment.
+        created_at: When it was made.
+        rollback_ready: True: it is what was installed; else why it cannot be gone back to.
+        signature: Who vouches for its package; null: nobody.
+        scans: What scanners said of it while it was deployed.
+    """
 
     number: int
     status: ReleaseStatus

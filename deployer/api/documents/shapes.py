@@ -24,7 +24,21 @@ class ProblemItem(Document):
 
 
 class Problem(Document):
-    """Why a request could not be met (RFC 9457)."""
+    """Why a request could not be met (RFC 9457).
+
+    Attributes:
+        type: A name for this kind of problem, no address.
+        title: The kind in words.
+        status: Of HTTP.
+        detail: One sentence for people: cannot X, and why.
+        code: A stable word for programs, the same in every version.
+        cause: The reason alone, in a few words.
+        hint: What to do next.
+        errors: Everything that is wrong, where that can be more than one thing.
+        evidence: The last lines of the log that shows it.
+        deployment: The deployment that failed, with its steps.
+        request_id: As in X-Request-Id; the server's log has it too.
+    """
 
     type: str
     title: str
