@@ -44,10 +44,14 @@ def needed(program: str) -> str:
     return found
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changed", [{}, {"#   User=atoll\n#   Group=atoll\n": "User=root\nGroup=root\n"}]
+)
+def test_systemd_accepts_the_unit(tmp_path: Path, changed: dict[str, str]) -> None:
     analyze = needed("systemd-analyze")
-    changes = {"/opt/atoll-deployer/bin/atoll-deployer": sys.executable, "User=atoll\n": ""}
-    unit = adapt("atoll-deployer.service", changes, tmp_path)
+    program = str(Path(sys.executable).with_name("atoll-deployer"))
+    changes = {"/opt/atoll-deployer/bin/atoll-deployer": program, **changed}
+    unit = adapt("systemd/atoll-deployer.service", changes, tmp_path)
     done = subprocess.run(
         [analyze, "verify", "--man=no", str(unit)],
         capture_output=True,
