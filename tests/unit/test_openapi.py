@@ -276,3 +276,11 @@ def test_the_page_shows_each_problem_with_its_example(
     for code in ("agent-unknown", "no-free-port", "too-busy"):
         assert f'id="problem-{code}"' in page
         assert document["components"]["examples"][code]["value"]["detail"] in page
+
+
+def test_the_pages_own_policy_lets_its_style_in(client: falcon.testing.TestClient) -> None:
+    answer = client.simulate_get("/docs")
+    policy = answer.headers["Content-Security-Policy"]
+    (styles,) = re.findall(r"style-src ([^;]*)", policy)
+    assert "<style" not in answer.text or "'unsafe-inline'" in styles
+    assert '<link rel="stylesheet"' not in answer.text or "'self'" in styles
