@@ -442,7 +442,7 @@ def test_followed_logs_take_no_more_places_than_there_are_and_give_them_back(
         return holding.enter_context(session.get(path, stream=True, timeout=10)).status_code
 
     with ExitStack() as holding:
-        for _ in range(8):  # half of all places, as soon as those of other tests have been seen to have left
+        for _ in range(8):  # half of all, as soon as those of other tests were seen to have left
             wait_until(lambda: follow(holding) == 200, 10)
         assert follow(holding) == 429
         assert running.get("/v1/agents").status_code == 200
