@@ -310,7 +310,7 @@ class Agents:
         try:
             run = self._runs.bring_up(release)
         except DeployerError as error:
-            self._store.agents.set_last_error(name, error.detail)
+            self._store.agents.set_last_error(name, error.detail, error.hint)
             self._store.events.add("agent.start_failed", name, error.detail)
             self._retries.record_failure(name, now())
             self._runs.let_go(release)

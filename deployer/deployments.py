@@ -253,6 +253,7 @@ class Deployments:
             note.message = f"release {release.number}"
         with journal.step("install") as note:
             require_space(self._state.root, self._settings.limits.free_bytes, _ENVIRONMENT_INODES)
+            self._runs.require_logs(release.agent)
             built = self._environments.build(
                 self._state.venv(release.agent, release.number),
                 self._state.requirements_lock(release.agent, release.number),
@@ -350,7 +351,7 @@ class Deployments:
         except Exception as also:  # noqa: BLE001 - the row must not say "running" for ever
             ours = _as_ours(also, deployment)
             _log.exception("cannot undo deployment %s", deployment.id)
-            self._store.agents.set_last_error(deployment.agent, ours.detail)
+            self._store.agents.set_last_error(deployment.agent, ours.detail, ours.hint)
         status = DeploymentStatus.ROLLED_BACK if is_back else DeploymentStatus.FAILED
         if isinstance(error, DeploymentCanceledError):
             status = DeploymentStatus.CANCELED

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from deployer.errors import NoSpaceError
+
+_HINT: Final = "delete releases, agents or logs that nobody needs, or enlarge the disk"
+
+
+@contextmanager
+def telling_when_full(path: Path) -> Iterator[None]:
+    """Turn the error of a full disk into words.
+
+    Args:
+        path: What the block writes.
+
+    Raises:
+        NoSpaceError: There was no room.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise NoSpaceError(
+            f"cannot write {path}: the disk is full", cause=f"disk full: {path}", hint=_HINT
+        ) from error
 
 
 def free_bytes(path: Path) -> int:
@@ -37,17 +63,16 @@ def require_space(path: Path, size_bytes: int, inodes: int) -> None:
     """
     status = os.statvfs(path)
     free_bytes = status.f_bavail * status.f_frsize
-    hint = "delete releases, agents or logs that nobody needs, or enlarge the disk"
     if free_bytes < size_bytes:
         raise NoSpaceError(
             f"cannot write {size_bytes:,} bytes below {path}: the disk has {free_bytes:,} left",
             cause=f"disk full: {free_bytes:,} bytes left",
-            hint=hint,
+            hint=_HINT,
         )
     if status.f_files and status.f_favail < inodes:
         raise NoSpaceError(
             f"cannot make {inodes:,} files below {path}: the disk has {status.f_favail:,} inodes"
             " left",
             cause=f"disk full: {status.f_favail:,} inodes left",
-            hint=hint,
+            hint=_HINT,
         )

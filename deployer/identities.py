@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from deployer.disks import telling_when_full
 from deployer.errors import IsolationTooLowError, NoFreeUidError, StartError
 from deployer.isolation import Quarters, choose_uid
 from deployer.launch_policies import Sandbox
@@ -59,13 +60,14 @@ class Identities:
         whole = self._state.release(release.agent, release.number)
         owner = os.geteuid() if uid is None else uid
         try:
-            self._open_to(directory, os.getegid() if uid is None else uid)
-            for each in (whole.parent, whole, place.tmp.parent):
-                each.mkdir(mode=0o755, exist_ok=True)
-                if each != directory:
-                    each.chmod(0o755)
-            for each in (place.data, place.tmp, place.run):
-                _hand_over(each, owner)
+            with telling_when_full(directory):
+                self._open_to(directory, os.getegid() if uid is None else uid)
+                for each in (whole.parent, whole, place.tmp.parent):
+                    each.mkdir(mode=0o755, exist_ok=True)
+                    if each != directory:
+                        each.chmod(0o755)
+                for each in (place.data, place.tmp, place.run):
+                    _hand_over(each, owner)
         except OSError as error:
             raise StartError(
                 f"cannot start {release.agent}: {error.filename or directory}:"

@@ -196,6 +196,7 @@ class Agent:
         port: The port it had last and asks for again; None before the first lease.
         created_at: When the name was first deployed.
         last_error: Why it is not running, in words; empty while all is well.
+        last_hint: What to do about that; may be empty.
         quarantine: What of its own is damaged, so that it is not even tried; else empty.
         isolation: The level at which its process was started last; empty before.
     """
@@ -208,6 +209,7 @@ class Agent:
     port: int | None
     created_at: datetime
     last_error: str = ""
+    last_hint: str = ""
     quarantine: str = ""
     isolation: str = ""
 

@@ -14,9 +14,11 @@ from datetime import timedelta
 from typing import Final
 
 from deployer.agents import Agents
+from deployer.causes import Cause
 from deployer.crash_loops import CrashLoops, is_death
 from deployer.errors import DeployerError, SupervisordRefusedError
 from deployer.intents import Intents
+from deployer.limits.verdicts import Verdict
 from deployer.logs import tail
 from deployer.model import Agent, Desired, Process, Release, State, agent_of_program
 from deployer.package_retention import PackageRetention
@@ -72,6 +74,7 @@ class Monitor:
         self._retries = parts.retries
         self._secrets = parts.secrets
         self._packages = PackageRetention(parts)
+        self._verdicts = parts.verdicts
         self._runs = runs
         self._agents = agents
         self._intents = intents
@@ -195,21 +198,34 @@ class Monitor:
         *,
         is_told: bool,
     ) -> None:
-        lines = self._secrets.redact(
-            release, tail(self._state.stderr_log(release.program), EVIDENCE_LINES)
-        )
         cause = self._runs.explain_death(
-            release, agent.port or 0, lines, pid=None if was is None else was.pid
+            release,
+            agent.port or 0,
+            self._last_lines(release, process),
+            pid=None if was is None else was.pid,
         )
         sentence = f"{agent.name} died: {cause.text}"
         self._store.events.add("process.died", agent.name, sentence)
         if is_told:
             return
-        self._store.agents.set_last_error(agent.name, sentence)
+        self._store.agents.set_last_error(agent.name, sentence, cause.hint)
         if process.state is State.FATAL:
             self._write_end(agent, process)
         if cause.code == "address-in-use" and self._runs.restart_policy(release).enabled:
             self._acts.submit(self._move, agent.name)
+
+    def _last_lines(self, release: Release, process: Process) -> list[str]:
+        """Read what a run wrote last: a log that is older than the run says nothing about it."""
+        began = 0.0 if process.started_at is None else process.started_at.timestamp()
+        lines: list[str] = []
+        for log in (
+            self._state.stdout_log(release.program),
+            self._state.stderr_log(release.program),
+        ):
+            with contextlib.suppress(OSError):
+                if log.stat().st_mtime >= began:
+                    lines += tail(log, EVIDENCE_LINES)
+        return self._secrets.redact(release, lines[-EVIDENCE_LINES:])
 
     def _move(self, name: str) -> None:
         try:
@@ -231,8 +247,10 @@ class Monitor:
     def _write_end(self, agent: Agent, process: Process) -> None:
         """Add to the last death that no start follows it."""
         self._store.events.add("agent.given_up", agent.name, f"{agent.name}: {process.message}")
-        last = self._store.agents.get(agent.name).last_error
-        self._store.agents.set_last_error(agent.name, f"{last}; {process.message}")
+        last = self._store.agents.get(agent.name)
+        self._store.agents.set_last_error(
+            agent.name, f"{last.last_error}; {process.message}", last.last_hint
+        )
 
     def _limit_restarts(self, release: Release) -> None:
         """Stop what dies too often, where supervisord itself would start it for ever."""
@@ -354,27 +372,32 @@ class Monitor:
         name = view.agent.name
         try:
             if view.release is not None and process.pid is not None:
-                self._end_unhealthy(view.release, process.pid, reading)
+                cause = self._runs.explain_answer(
+                    view.release, reading.answer, process.pid, view.port or 0
+                )
+                self._end_unhealthy(view.release, process.pid, reading, cause)
         except DeployerError as error:  # somebody is at work on it; else the next check comes back
             _log.warning("cannot end %s, which is unhealthy: %s", name, error.detail)
         except Exception:  # noqa: BLE001 - nobody reads this thread's result
             _log.exception("cannot end %s, which is unhealthy", name)
 
-    def _end_unhealthy(self, release: Release, pid: int, reading: Reading) -> None:
+    def _end_unhealthy(self, release: Release, pid: int, reading: Reading, cause: Cause) -> None:
         name = release.agent
         is_first = reading.bad_answers == self._runs.health_check(release).failures
         sentence = f"{name} is unhealthy: {reading.answer.detail}"
         if not self._runs.restart_policy(release).enabled:
             if is_first:
                 self._store.events.add("agent.unhealthy", name, sentence)
-                self._store.agents.set_last_error(name, sentence)
+                self._store.agents.set_last_error(name, sentence, cause.hint)
             return
         with self._locks.hold(name, f"end unhealthy {name}", timeout_seconds=_UNPROVEN_SECONDS):
             latest = self._processes.get(release.program)
             if latest is None or latest.pid != pid or not latest.state.is_alive:
                 return  # it was stopped while we waited for the lock
             self._store.events.add("agent.unhealthy", name, f"{sentence}; it is restarted")
-            self._store.agents.set_last_error(name, sentence)
+            self._store.agents.set_last_error(name, sentence, cause.hint)
+            verdict = Verdict(pid, cause.code, f"ended by this server: it {cause.text}", cause.hint)
+            self._verdicts.record(release.program, verdict)
             self._runs.end(release, pid)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from psutil._ntuples import pconn, sconn
 
 _COMMAND_CHARACTERS: Final = 120
+_SHOWN_HOLDERS: Final = 10
 _TCP_TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _LISTEN: Final = "0A"
 
@@ -124,6 +125,10 @@ def choose_port(
         "remove an agent, end those programs, or widen the range in the settings",
         cause=f"no free port in {span}",
         hint="atoll-deployer ports lists the leases and the foreign holders",
+        evidence=[
+            f"port {port} is held by {describe_holder(port) or 'somebody unknown'}"
+            for port in open_to_us[:_SHOWN_HOLDERS]
+        ],
     )
 
 
@@ -148,6 +153,17 @@ def holder_of(port: int) -> Holder | None:
         return None
     visible = [pid for pid in pids if pid is not None]
     return _describe(min(visible)) if visible else Holder(None)
+
+
+def describe_holder(port: int) -> str:
+    """Say who listens on a port, with the command that it runs; empty when nobody does.
+
+    Such as ``pid 812 nginx (nginx: master process /usr/sbin/nginx)``.
+    """
+    holder = holder_of(port)
+    if holder is None:
+        return ""
+    return f"{holder} ({holder.command})" if holder.command else str(holder)
 
 
 def _describe(pid: int) -> Holder:

@@ -12,7 +12,9 @@ from signal import SIGKILL, SIGTERM
 from typing import Final
 
 from deployer import causes, faults, health, ports
-from deployer.causes import Cause
+from deployer.causes import Cause, Circumstances
+from deployer.disks import free_bytes, telling_when_full
+from deployer.environments.interpreters import version_of_venv
 from deployer.errors import (
     DeployerError,
     DeploymentCanceledError,
@@ -36,6 +38,8 @@ from deployer.manifest import AgentTable, Manifest
 from deployer.model import Answer, HealthCheck, Process, Release, RestartPolicy, State
 from deployer.parts import Parts
 from deployer.processes import is_running
+from deployer.quantities import size_text
+from deployer.reaches import explain_refusal
 from deployer.run_logs import RunLog
 from deployer.sockets import PortTakenError, Sockets
 from deployer.store import now
@@ -145,6 +149,16 @@ class Runs:
                 answer = self.ask(run.release, run.port)
                 self._judge(run, answer, log, watcher)
             note.message = f"healthy for {seconds:g} s"
+
+    def require_logs(self, agent: str) -> None:
+        """Make sure that what an agent, or its installer, writes has a place.
+
+        Raises:
+            StartError: The log directory is gone.
+        """
+        gone = causes.explain_missing_logs(self._state.logs)
+        if gone is not None:
+            raise StartError(f"cannot start {agent}: {gone.text}", cause=gone.short, hint=gone.hint)
 
     def is_up(self, release: Release) -> bool:
         """Tell whether a release's process lives and nobody is stopping it."""
@@ -299,19 +313,55 @@ class Runs:
         was_killed = process is not None and process.signal == SIGKILL
         if was_killed and memory_limit is not None and self._oom_kills(release, pid):
             return causes.explain_memory_limit(memory_limit)
-        holder = ports.holder_of(port)
+        if process is not None and (
+            spawn := causes.explain_spawn(process.message, self._state.logs)
+        ):
+            return spawn
         cause = causes.explain_death(
             None if process is None else process.exit_code,
             None if process is None else process.signal,
             lines,
             (),
-            port=port,
-            holder=None if holder is None else str(holder),
-            memory_limit=memory_limit,
+            self._circumstances(release, port, memory_limit),
         )
         if cause.code == "address-in-use" and self._sockets.is_given_to(release):
             return causes.explain_ignored_socket(port)
         return cause
+
+    def explain_answer(self, release: Release, answer: Answer, pid: int, port: int) -> Cause:
+        """Say why a release that lives does not count as healthy.
+
+        Args:
+            release: What was asked.
+            answer: What came of it.
+            pid: Its main process.
+            port: Where it was asked.
+        """
+        return causes.explain_unhealthy(
+            answer,
+            listening=ports.listening_ports(pid),
+            port=port,
+            path=self.health_check(release).path,
+        )
+
+    def _circumstances(
+        self, release: Release, port: int, memory_limit: int | None
+    ) -> Circumstances:
+        def refusal_of(path: Path, is_missing: bool) -> Cause | None:  # noqa: FBT001 - as it is called
+            return explain_refusal(self._parts, release, path, is_missing=is_missing)
+
+        def room() -> str:
+            left = size_text(free_bytes(self._state.root))
+            return f"the disk of {self._state.root} has {left} left"
+
+        return Circumstances(
+            port=port,
+            holder_of=ports.describe_holder,
+            memory_limit=memory_limit,
+            python=version_of_venv(self._state.venv(release.agent, release.number)),
+            refusal_of=refusal_of,
+            room=room,
+        )
 
     def _bring_up(self, release: Release, place: Place, watcher: Watcher, avoid: set[int]) -> Run:
         began = time.monotonic()
@@ -382,15 +432,17 @@ class Runs:
     def _start(self, release: Release, place: Place, port: int, log: RunLog) -> int:
         """Have supervisord start the release's program; return its pid."""
         program = release.program
+        self.require_logs(release.agent)
         self._parts.verdicts.forget(program)
         self._parts.limiter.forget(program)
         host = self._sockets.hold(release, port)
-        sandbox = self._identities.furnish(release, place)
-        policy = launch_policy(
-            self._parts, release, place, port, inherits_from=host, sandbox=sandbox
-        )
-        faults.reach("launches.launch_policy")
-        self._parts.programs.write(policy, self.restart_policy(release))
+        with telling_when_full(self._state.root):
+            sandbox = self._identities.furnish(release, place)
+            policy = launch_policy(
+                self._parts, release, place, port, inherits_from=host, sandbox=sandbox
+            )
+            faults.reach("launches.launch_policy")
+            self._parts.programs.write(policy, self.restart_policy(release))
         self._supervisord.apply(program, RestartPolicy(enabled=False))
         self._supervisord.start(program)
         self._processes.refresh()
@@ -442,7 +494,7 @@ class Runs:
         self._processes.refresh()
         self._judge(run, answer, log, watcher)
         is_own = ports.listens(run.pid, run.port)
-        if not is_own and (holder := ports.holder_of(run.port)) is not None:
+        if not is_own and (holder := ports.describe_holder(run.port)):
             raise PortTakenError(
                 f"cannot start {run.release.agent}: port {run.port} is answered by {holder}",
                 cause=f"port {run.port} is held by {holder}",
@@ -492,11 +544,10 @@ class Runs:
         )
 
     def _unhealthy(self, run: Run, answer: Answer, log: RunLog) -> StartError:
-        listening = ports.listening_ports(run.pid)
         if self._sockets.is_ignored_by(run.release, run.port):
-            cause = causes.explain_unaccepted(run.port, listening)
+            cause = causes.explain_unaccepted(run.port, ports.listening_ports(run.pid))
         else:
-            cause = causes.explain_unhealthy(answer, listening=listening, port=run.port)
+            cause = self.explain_answer(run.release, answer, run.pid, run.port)
         seconds = time.monotonic() - run.began
         return StartError(
             f"cannot start {run.release.agent}: not healthy after {seconds:.1f} s: {cause.text}",

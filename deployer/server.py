@@ -34,6 +34,7 @@ from deployer.copyists import Copyist
 from deployer.deployments import Deployments
 from deployer.environments import Environments, InstallerSettings
 from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefusedError
+from deployer.explanations import Explanations
 from deployer.floods import Floods
 from deployer.intents import Intents
 from deployer.isolation import find_isolation
@@ -158,6 +159,7 @@ class Server:
         self._services = Services(
             parts=parts,
             agents=agents,
+            explanations=Explanations(parts, runs),
             worker=self._worker,
             plans=Plans(parts, environments, runs, scans),
             waiting=waiting,

@@ -70,8 +70,8 @@ class Sockets:
         try:
             self._supervisord.hold(self.host, port)
         except SupervisordRefusedError as error:
-            holder = ports.holder_of(port)
-            cause = error.cause if holder is None else f"port {port} is held by {holder}"
+            holder = ports.describe_holder(port)
+            cause = f"port {port} is held by {holder}" if holder else error.cause
             raise PortTakenError(
                 f"cannot start {release.agent}: {cause}: {error.detail}", cause=cause
             ) from error

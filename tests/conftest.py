@@ -14,6 +14,7 @@ import pytest
 from deployer.errors import AgentUnknownError
 from tests.contracts import Api, Contract
 from tests.servers import RunningServer, running_server
+from tests.small_disks import mounted
 
 # A shell's job in the background ignores Ctrl-C, and so would every program that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -75,6 +76,13 @@ def open_server(
     root = tmp_path_factory.mktemp("o") / "state"
     with running_server(root, cache_dir=installer_cache, auth="none") as it:
         yield it
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 48 MB, or of what the test asks for."""
+    with mounted(tmp_path / "disk", getattr(request, "param", "size=48m")) as mount:
+        yield mount
 
 
 @pytest.fixture

@@ -10,22 +10,18 @@ from typing import Final
 
 import falcon
 
-from deployer import causes, ports
 from deployer.api import documents, inputs, problem_sets
 from deployer.api.answers import write
 from deployer.api.operations import PAGE, WAIT, operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import Services
-from deployer.errors import BadRequestError, TooBusyError, WaitTimeoutError
+from deployer.errors import AgentUnknownError, BadRequestError, TooBusyError, WaitTimeoutError
 from deployer.keys import Scope
-from deployer.logs import tail
-from deployer.model import State
 from deployer.statuses import AgentStatus, AgentView
 
 _ACT_SECONDS: Final = 60.0
 _WAIT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
-_EVIDENCE_LINES: Final = 50
 _ACT_PROBLEMS: Final = (*problem_sets.AGENT, *problem_sets.ACT)
 
 
@@ -240,45 +236,28 @@ class AgentWhy:
         problems=problem_sets.AGENT,
     )
     def on_get(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:
-        """Name the cause, what to do, and the lines that show it."""
-        view = self._services.agents.view(agent)
-        cause, hint = explain(view)
-        evidence: list[str] = []
-        if view.release is not None and cause:
-            log = self._services.parts.state.stderr_log(view.release.program)
-            lines = tail(log, _EVIDENCE_LINES)
-            evidence = self._services.parts.secrets.redact(view.release, lines)
+        """Name the cause, what to do, and the lines that show it.
+
+        An agent whose first deployment failed is not there any more; that is told all the same.
+        """
+        view = None
+        if self._services.parts.store.agents.find(agent) is not None:
+            view = self._services.agents.view(agent)
+        found = self._services.explanations.why(agent, view)
+        if view is None and not found.cause:
+            raise AgentUnknownError(f"No such agent: {agent}", cause=f"No such agent: {agent}")
         write(
             resp,
             documents.Why(
                 agent=agent,
-                status=view.status,
-                cause=cause,
-                hint=hint,
-                evidence=evidence,
-                secrets_changed=_has_other_secrets(self._services, view),
+                status=None if view is None else view.status,
+                cause=found.cause,
+                hint=found.hint,
+                evidence=list(found.evidence),
+                deployment=found.deployment,
+                secrets_changed=view is not None and _has_other_secrets(self._services, view),
             ),
         )
-
-
-def explain(view: AgentView) -> tuple[str, str]:
-    """Say why an agent is not as it should be, and what to do; empty when all is well."""
-    reading, process = view.reading, view.process
-    if view.agent.quarantine:
-        return view.agent.quarantine, "deploy the package again with force, or roll back"
-    if view.is_alive and reading is not None and not reading.answer.healthy:
-        listening = ports.listening_ports(reading.pid)
-        cause = causes.explain_unhealthy(reading.answer, listening=listening, port=view.port or 0)
-        return cause.text, cause.hint
-    if view.is_alive and view.breach:
-        hint = "let it delete what it does not need, or raise [resources] disk_limit in agent.toml"
-        return view.breach, hint
-    if view.agent.last_error:
-        hint = "read its log, mend the package and push it again, or roll back"
-        return view.agent.last_error, hint
-    if process is not None and process.state in {State.FATAL, State.BACKOFF, State.EXITED}:
-        return process.message or f"supervisord says {process.state}", ""
-    return "", ""
 
 
 def _has_other_secrets(services: Services, view: AgentView) -> bool:

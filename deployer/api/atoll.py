@@ -15,7 +15,6 @@ import falcon
 
 from deployer import __version__
 from deployer.api import inputs, problem_sets
-from deployer.api.agents import explain
 from deployer.api.answers import Rendering, write, write_json
 from deployer.api.deployments import error_of, wait_for
 from deployer.api.documents.atoll import (
@@ -72,6 +71,7 @@ class Wire:
         self._store = services.parts.store
         self._secrets = services.parts.secrets
         self._agents = services.agents
+        self._explanations = services.explanations
         self._list = Rendering(self._agents_of)
         self._worker = services.worker
         self._receiver = receiver
@@ -256,7 +256,7 @@ class Wire:
                 else None,
                 restart_count=process.restarts if process is not None else 0,
                 health_status=_health(view),
-                error_message=explain(view)[0] or None,
+                error_message=self._explanations.of_agent(view).cause or None,
             ),
         )
 
@@ -269,7 +269,7 @@ class Wire:
     def on_get_diagnostics(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Show how it is with the last lines of its logs."""
         view = self._view(agent)
-        cause, hint = explain(view)
+        found = self._explanations.of_agent(view)
         out: list[str] = []
         err: list[str] = []
         if view.release is not None:
@@ -286,13 +286,13 @@ class Wire:
                 agent_name=view.agent.name,
                 status=WIRE_WORDS[view.status],
                 diagnostics={
-                    "cause": cause,
-                    "hint": hint,
+                    "cause": found.cause,
+                    "hint": found.hint,
                     "desired": view.agent.desired,
                     "release": view.agent.current,
                     "health": _health(view),
                 },
-                error_message=cause or None,
+                error_message=found.cause or None,
                 exit_code=view.process.exit_code if view.process is not None else None,
                 stdout="\n".join(out),
                 stderr="\n".join(err),

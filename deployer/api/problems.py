@@ -5,6 +5,7 @@ from __future__ import annotations
 import http
 import json
 import logging
+import sqlite3
 from typing import Any, Final
 
 import falcon
@@ -13,6 +14,7 @@ from deployer.errors import (
     BadRequestError,
     DeployerError,
     Kind,
+    NoSpaceError,
     PackageTooLargeError,
     RouteUnknownError,
     UnsupportedMediaTypeError,
@@ -153,6 +155,14 @@ def on_surprise(
     _log.error(
         "%s %s (request %s) broke", req.method, req.path, req.context.request_id, exc_info=error
     )
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        full = NoSpaceError(
+            f"cannot do {req.method} {req.path}: the disk is full, so nothing can be written down",
+            cause="disk full: state.db",
+            hint="free space below the state directory",
+        )
+        on_error(req, resp, full, params)
+        return
     ours = DeployerError(
         f"cannot do {req.method} {req.path}: the server failed",
         cause="the server failed",

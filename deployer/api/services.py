@@ -17,6 +17,7 @@ from deployer.api.callers import Callers
 from deployer.api.documents import Check
 from deployer.api.refusals import Refusals
 from deployer.errors import TooBusyError
+from deployer.explanations import Explanations
 from deployer.keys import Caller
 from deployer.metrics import Metrics
 from deployer.parts import Parts
@@ -133,6 +134,7 @@ class Services:
     Attributes:
         parts: Its adapters; resources read through them and leave acts to the sequences.
         agents: Acts on agents, and how they are.
+        explanations: Why they are so.
         worker: Runs deployments and acts in threads.
         plans: Tells what deployments would do.
         waiting: Places for held requests.
@@ -146,6 +148,7 @@ class Services:
 
     parts: Parts
     agents: Agents
+    explanations: Explanations
     worker: Worker
     plans: Plans
     waiting: Waiting

@@ -427,12 +427,22 @@ class Logs(Answer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Why(Answer):
-    """Why an agent is not as it should be; without a cause when it is."""
+    """Why an agent is not as it should be; without a cause when it is.
+
+    Attributes:
+        status: How it is; empty: its first deployment failed, and there is no such agent.
+        cause: In words.
+        evidence: Lines of its log, or of the deployment's, that show it.
+        hint: What to do next.
+        deployment: The deployment that failed of this cause; None: what runs is at fault itself.
+        secrets_changed: It runs with other secrets than it would be started with now.
+    """
 
     status: str = ""
     cause: str = ""
     evidence: tuple[str, ...] = field(default=(), metadata=TEXTS)
     hint: str = ""
+    deployment: str | None = None
     secrets_changed: bool = False
 
 

@@ -177,6 +177,15 @@ def unreachable_by(path: Path, uid: int | None) -> str | None:
     return None
 
 
+def version_of_venv(venv: Path) -> str:
+    """Read which Python a virtual environment was made with; empty when it does not say."""
+    with suppress(OSError, UnicodeDecodeError):
+        text = (venv / "pyvenv.cfg").read_text(encoding="utf-8")
+        if version := re.search(r"^version(?:_info)?\s*=\s*(\S+)", text, re.MULTILINE):
+            return version[1]
+    return ""
+
+
 def _candidates(places: Iterable[Path]) -> Iterator[Path]:
     for place in places:
         if place.is_file():

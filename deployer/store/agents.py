@@ -29,6 +29,7 @@ def _agent(row: sqlite3.Row) -> Agent:
             port=row["port"],
             created_at=datetime.fromisoformat(row["created_at"]),
             last_error=row["last_error"],
+            last_hint=row["last_hint"],
             quarantine=lost or row["quarantine"],
             isolation=row["isolation"],
         )
@@ -100,9 +101,13 @@ class AgentRows:
         """Write down the port to ask for again."""
         self._set(name, "port", port)
 
-    def set_last_error(self, name: str, sentence: str) -> None:
-        """Write down why it is not running; empty when all is well."""
-        self._set(name, "last_error", sentence)
+    def set_last_error(self, name: str, sentence: str, hint: str = "") -> None:
+        """Write down why it is not running, and what to do; empty when all is well."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE agents SET last_error = ?, last_hint = ? WHERE name = ?",
+                (sentence, hint, name),
+            )
 
     def set_quarantine(self, name: str, reason: str) -> None:
         """Write down what of it is damaged; empty lets it out again."""

@@ -182,6 +182,7 @@ _MIGRATIONS: Final = (
     ) STRICT;
     CREATE INDEX former_secrets_by_name ON former_secrets (name, id);
     """,
+    "ALTER TABLE agents ADD COLUMN last_hint TEXT NOT NULL DEFAULT '';",
 )
 
 
@@ -202,6 +203,12 @@ def to_text(moment: datetime | None) -> str | None:
 def to_time(text: str | None) -> datetime | None:
     """Read a time back that may be missing."""
     return None if text is None else datetime.fromisoformat(text)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """Undo a transaction, unless SQLite has done so itself, as when the disk is full."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 class Database:
@@ -260,10 +267,10 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
+            connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            _roll_back(connection)  # or the next one would join it, and never commit
             raise
-        connection.execute("COMMIT")
         faults.reach("store.commit")
         with self._changed:
             self._generation += 1

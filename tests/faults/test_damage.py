@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ import requests
 from deployer.errors import DeployerError
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server, wait_until
+from tests.small_disks import fill_up
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -267,32 +266,6 @@ def test_killing_everything_brings_back_what_was_desired(make_server: MakeServer
     wait_until(lambda: are_running(server, "one"), 30, server.describe())
     assert server.client.agent("one").port == port
     assert server.client.agent("two").status == "stopped"
-
-
-def fill_up(filler: Path) -> None:
-    """Write until there is no room for a byte more."""
-    with filler.open("ab", buffering=0) as file:
-        for size in (64 * 1024, 1):
-            with contextlib.suppress(OSError):
-                while True:
-                    file.write(b"\0" * size)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A file system of 48 MB, or of what the test asks for."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    size = getattr(request, "param", "size=48m")
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(mount)], check=False)
-    if done.returncode != 0:
-        pytest.skip("this machine lets nobody mount a tmpfs")
-    try:
-        yield mount
-    finally:
-        subprocess.run(["umount", "-l", str(mount)], check=True)
 
 
 @pytest.mark.parametrize("small_disk", ["size=300m,nr_inodes=22000"], indirect=True)

@@ -126,8 +126,8 @@ def test_fewer_bad_answers_than_failures_restart_nothing(server: RunningServer) 
 @pytest.mark.parametrize(
     ("mood", "words"),
     [
-        ("broken", "fails its health check: HTTP 500"),
-        ("hanging", "does not answer its health check: timed out after 0.3 s"),
+        ("broken", "fails its health check: HTTP 500 at /health"),
+        ("hanging", "does not answer its health check: timed out after 0.3 s at /health"),
     ],
 )
 def test_why_tells_what_is_wrong_with_a_degraded_agent(

@@ -116,7 +116,9 @@ def test_a_process_over_its_memory_limit_is_killed_and_the_cause_says_so(
     hard.client.deploy(hog())
     ask(hard, path)
     assert "killed: memory limit 64MB" in dead(hard).last_error
-    assert "killed: memory limit 64MB" in hard.client.why("hog").cause
+    why = hard.client.why("hog")
+    assert "killed: memory limit 64MB" in why.cause
+    assert "raise [resources] memory_limit" in why.hint
     assert told(hard, "process.died") == ["hog died: killed: memory limit 64MB"]
 
 

@@ -111,7 +111,7 @@ def test_why_shows_the_lines_that_the_agent_wrote_last(loop: Loop) -> None:
     assert loop.why.status == "crash_looping"
     assert loop.why.cause == loop.end.last_error
     assert STDERR in loop.why.evidence
-    assert loop.why.hint
+    assert loop.why.hint == "mend what its last line says, and push it again"
 
 
 def test_each_death_is_one_line_of_the_timeline(loop: Loop) -> None:

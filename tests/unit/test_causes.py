@@ -8,8 +8,10 @@ import pytest
 
 from deployer.causes import (
     Cause,
+    Circumstances,
     explain_death,
     explain_ignored_socket,
+    explain_spawn,
     explain_unaccepted,
     explain_unhealthy,
     is_address_in_use,
@@ -20,12 +22,25 @@ from deployer.model import Answer
 def death(exit_code: int | None, *stderr: str, **facts: object) -> Cause:
     signal = facts.pop("signal", None)
     stdout = facts.pop("stdout", ())
-    return explain_death(exit_code, signal, stderr, stdout, **{"port": 8101, **facts})  # type: ignore[arg-type] # the facts of a test
+    if holder := facts.pop("holder", ""):
+        facts["holder_of"] = lambda _: holder
+    circumstances = Circumstances(**{"port": 8101, **facts})  # type: ignore[arg-type] # the facts of a test
+    return explain_death(exit_code, signal, stderr, stdout, circumstances)  # type: ignore[arg-type] # the same
 
 
-def unhealthy(detail: str, *listening: int) -> Cause:
+def raised(line: str, **facts: object) -> Cause:
+    """Explain an exception that was raised in main.py:3."""
+    return death(1, *traceback(line), **facts)
+
+
+def traceback(line: str, file: str = "/srv/code/main.py") -> tuple[str, ...]:
+    frame = f'  File "{file}", line 3, in <module>'
+    return ("Traceback (most recent call last):", frame, "    x", line)
+
+
+def unhealthy(detail: str, *listening: int, path: str | None = None) -> Cause:
     answer = Answer(healthy=False, detail=detail, seconds=0.1)
-    return explain_unhealthy(answer, listening=listening, port=8101)
+    return explain_unhealthy(answer, listening=listening, port=8101, path=path)
 
 
 def run(source: str, tmp_path: Path) -> Cause:
@@ -42,7 +57,11 @@ def run(source: str, tmp_path: Path) -> Cause:
     )
     code, signal = (done.returncode, None) if done.returncode >= 0 else (None, -done.returncode)
     return explain_death(
-        code, signal, done.stderr.splitlines(), done.stdout.splitlines(), port=8101
+        code,
+        signal,
+        done.stderr.splitlines(),
+        done.stdout.splitlines(),
+        Circumstances(port=8101),
     )
 
 
@@ -343,3 +362,165 @@ def test_an_agent_that_binds_what_it_was_given_is_told_how_to_take_it() -> None:
 def test_an_agent_that_accepts_elsewhere_is_told_where() -> None:
     assert explain_unaccepted(8101, {8101}).text.endswith("the socket it inherits on port 8101")
     assert explain_unaccepted(8101, {8101, 9000}).text.endswith("listens on 9000 instead")
+
+
+def test_what_imports_a_missing_module_is_named() -> None:
+    dependency = "/srv/venv/lib/python3.12/site-packages/sea/chart.py"
+    line = "ModuleNotFoundError: No module named 'weed'"
+
+    assert raised(line).hint.startswith("main.py:3 imports it: add the package")
+    assert death(1, *traceback(line, dependency)).hint.startswith("sea/chart.py:3 imports it")
+
+
+def test_a_module_that_python_lost_is_the_wrong_python_and_no_missing_package() -> None:
+    cause = raised("ModuleNotFoundError: No module named 'distutils.core'", python="3.12.4")
+
+    assert cause.text == (
+        "missing module 'distutils.core': Python has none since 3.12, and this is 3.12.4"
+    )
+    assert cause.hint.endswith('[dependencies] python = "<3.12" in agent.toml')
+    assert cause.code == "wrong-python"
+
+
+def test_a_module_that_python_got_later_is_the_wrong_python_too() -> None:
+    cause = raised("ModuleNotFoundError: No module named 'tomllib'", python="3.10.14")
+
+    assert cause.code == "wrong-python"
+    assert 'python = ">=3.11"' in cause.hint
+
+
+@pytest.mark.parametrize("python", ["", "3.11.7", "nonsense"])
+def test_a_module_that_this_python_still_has_is_only_missing(python: str) -> None:
+    cause = raised("ModuleNotFoundError: No module named 'imp'", python=python)
+
+    assert cause.code == "missing-module"
+
+
+def test_a_file_that_hides_a_dependency_is_named(tmp_path: Path) -> None:
+    (tmp_path / "reef.py").write_text("")
+
+    cause = run("import reef.coral\n", tmp_path)
+
+    assert cause.text == "missing module 'reef.coral': 'reef' is a single file here"
+    assert "a reef.py of the package hides" in cause.hint
+
+
+def test_a_module_that_was_to_be_started_and_is_missing_is_told() -> None:
+    cause = death(1, "/srv/venv/bin/python: No module named atoll")
+
+    assert (cause.text, cause.code) == ("missing module 'atoll'", "missing-module")
+    assert "entrypoint" in cause.hint
+
+
+def test_a_name_that_the_packages_own_file_lacks_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "reef.py").write_text("")
+
+    cause = run("from reef import coral\n", tmp_path)
+
+    assert cause.code == "import-error"
+    assert cause.text.startswith("ImportError: cannot import name 'coral' from 'reef'")
+    assert cause.hint == f"raised in main.py:1; {tmp_path / 'reef.py'} has no coral"
+
+
+def test_a_name_that_a_dependency_lacks_asks_for_another_version() -> None:
+    place = "/srv/venv/lib/python3.12/site-packages/sea/__init__.py"
+
+    cause = raised(f"ImportError: cannot import name 'Chart' from 'sea' ({place})")
+
+    assert "the version of sea that is installed has no Chart" in cause.hint
+
+
+def test_a_circular_import_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "reef.py").write_text("from coral import a\n")
+    (tmp_path / "coral.py").write_text("from reef import b\n")
+
+    assert "reef is imported while it is being imported" in run("import reef\n", tmp_path).hint
+
+
+def test_a_missing_shared_library_is_no_missing_package() -> None:
+    cause = raised(
+        "ImportError: libGL.so.1: cannot open shared object file: No such file or directory"
+    )
+
+    assert (cause.text, cause.code) == ("missing shared library 'libGL.so.1'", "missing-library")
+    assert "system package" in cause.hint
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "OSError: [Errno 28] No space left on device: 'x.db'",
+        "sqlite3.OperationalError: database or disk is full",
+    ],
+)
+def test_a_full_disk_is_told_with_what_is_left_of_it(line: str) -> None:
+    cause = raised(line, room=lambda: "the disk of /srv has 0 bytes left")
+
+    assert (cause.text, cause.code) == (f"disk full: {line}", "disk-full")
+    assert cause.hint == "raised in main.py:3; the disk of /srv has 0 bytes left"
+
+
+def refusal_of(path: Path, is_missing: bool) -> Cause | None:  # noqa: FBT001 - as it is called
+    return Cause(f"refused {path} {is_missing}", "ask", "isolation") if path.is_absolute() else None
+
+
+def test_a_file_that_is_refused_is_told_with_who_refuses_it() -> None:
+    denied = raised("PermissionError: [Errno 13] Permission denied: '/x'", refusal_of=refusal_of)
+    gone = raised("FileNotFoundError: [Errno 2] No such file: '/x'", refusal_of=refusal_of)
+
+    assert denied == Cause("refused /x False", "ask; raised in main.py:3", "isolation")
+    assert gone.text == "refused /x True"
+
+
+def test_a_file_that_nobody_refuses_is_an_exception_like_others() -> None:
+    line = "FileNotFoundError: [Errno 2] No such file or directory: 'x'"
+
+    assert raised(line, refusal_of=refusal_of) == Cause(line, "raised in main.py:3", "exception")
+
+
+def test_a_file_that_is_named_in_another_error_is_not_asked_for() -> None:
+    cause = raised("IsADirectoryError: [Errno 21] Is a directory: '/x'", refusal_of=refusal_of)
+
+    assert cause.code == "exception"
+
+
+def test_the_holder_of_a_port_that_the_agent_chose_itself_is_named() -> None:
+    cause = death(1, IN_USE[2].replace("8101", "9000"), holder="pid 812 nginx (nginx -g x)")
+
+    assert cause.text.startswith(
+        "wants port 9000, which is in use by pid 812 nginx (nginx -g x), instead of 8101"
+    )
+
+
+def test_a_health_check_is_told_with_the_path_that_was_asked_for() -> None:
+    assert unhealthy("HTTP 404", path="/up").text == "fails its health check: HTTP 404 at /up"
+    assert "nothing is served at /up" in unhealthy("HTTP 404", path="/up").hint
+    slow = unhealthy("timed out after 5 s", path="/up")
+    assert slow.text == "does not answer its health check: timed out after 5 s at /up"
+    assert "timeout_seconds" in slow.hint
+
+
+def test_a_log_directory_that_is_gone_is_named(tmp_path: Path) -> None:
+    cause = explain_spawn("unknown error making dispatchers for 'a--1': ENOENT", tmp_path / "logs")
+
+    assert cause is not None
+    assert (cause.text, cause.code) == (
+        f"the log directory {tmp_path / 'logs'} is gone",
+        "log-directory",
+    )
+    assert f"mkdir -m 700 {tmp_path / 'logs'}" in cause.hint
+
+
+@pytest.mark.parametrize(("name", "code"), [("EACCES", "log-directory"), ("ENOSPC", "disk-full")])
+def test_a_log_directory_that_is_there_is_not_called_gone(
+    name: str, code: str, tmp_path: Path
+) -> None:
+    cause = explain_spawn(f"unknown error making dispatchers for 'a--1': {name}", tmp_path)
+
+    assert cause is not None
+    assert cause.code == code
+    assert str(tmp_path) in cause.text
+
+
+def test_what_supervisord_says_of_a_process_that_ended_is_no_failed_spawn(tmp_path: Path) -> None:
+    assert explain_spawn("exit status 3 after 0.1 s", tmp_path) is None

@@ -146,13 +146,17 @@ class Logs(Document):
 
 
 class Why(Document):
-    """Why an agent is not as it should be; an empty cause when it is."""
+    """Why an agent is not as it should be; an empty cause when it is.
+
+    Without a status there is no such agent: its first deployment failed.
+    """
 
     agent: str
-    status: AgentStatus
+    status: AgentStatus | None
     cause: str
     hint: str
     evidence: list[str]
+    deployment: str | None
     secrets_changed: bool
 
 
