@@ -9,7 +9,17 @@ from __future__ import annotations
 import click
 
 from deployer import __version__
-from deployer.cli import agent_secrets, agents, keys, logs, packages, releases, servers, signatures
+from deployer.cli import (
+    agent_secrets,
+    agents,
+    doctor,
+    keys,
+    logs,
+    packages,
+    releases,
+    servers,
+    signatures,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,14 +27,14 @@ from deployer.cli import agent_secrets, agents, keys, logs, packages, releases, 
 def main() -> None:
     """Install, run and update ATOLL agents on one machine.
 
-    `serve` starts a server; all other commands talk to one. The server of this machine is found by
-    its state directory; name another with --server and --token, or with the variables
-    ATOLL_DEPLOYER_SERVER and ATOLL_DEPLOYER_TOKEN.
+    `serve` starts a server and `doctor` checks its machine; all other commands talk to one. The
+    server of this machine is found by its state directory; name another with --server and --token,
+    or with the variables ATOLL_DEPLOYER_SERVER and ATOLL_DEPLOYER_TOKEN.
 
     Exit codes: 0 done, 1 failed, 2 usage or settings, 3 no server there, 4 refused.
     """
 
 
-for module in (servers, packages, signatures, agents, releases, agent_secrets, logs, keys):
+for module in (servers, packages, signatures, agents, releases, agent_secrets, logs, keys, doctor):
     for command in module.COMMANDS:
         main.add_command(command)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import http.server
 import shutil
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +13,7 @@ import pytest
 
 from deployer.client import Why
 from deployer.errors import DeployerError, NoSpaceError, StartError
+from tests.loopback import served, thief
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server, wait_until
 from tests.small_disks import fill_up
@@ -24,12 +21,6 @@ from tests.wheels import make_index, make_wheel
 
 MakeServer = Callable[..., RunningServer]
 QUICK = {"start_seconds = 20": "start_seconds = 0.6\ntimeout_seconds = 0.2"}
-LISTEN = """
-import socket, sys
-held = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-print("listening", flush=True)
-input()
-"""
 
 
 @dataclass(frozen=True)
@@ -148,25 +139,6 @@ CASES = {
 }
 
 
-@contextlib.contextmanager
-def served(directory: Path) -> Iterator[str]:
-    """Serve a directory over HTTP on loopback."""
-    handler = functools.partial(QuietHandler, directory=str(directory))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a word on the terminal."""
-
-    def log_message(self, *words: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def server(
     tmp_path_factory: pytest.TempPathFactory,
@@ -226,20 +198,6 @@ def test_an_index_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     assert f"cannot reach {url}: Connection refused" in why.cause
     assert "index_url" in why.hint
     assert any("reefkit" in line for line in why.evidence)
-
-
-@contextlib.contextmanager
-def thief(port: int) -> Iterator[int]:
-    """Run a program that listens on a port; gives its pid."""
-    command = [sys.executable, "-c", LISTEN, str(port)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"listening\n"
-        try:
-            yield child.pid
-        finally:
-            child.kill()
 
 
 def test_whoever_holds_the_last_port_is_named_with_pid_and_command(
