@@ -12,6 +12,7 @@ from deployer.api.dashboard.cards import Card, Tone, card
 from deployer.api.dashboard.looks import Glance
 from deployer.api.dashboard.verdicts import Verdict, judge
 from deployer.api.documents import Check
+from deployer.explanations import Explanation
 from deployer.limits.usages import Usage
 from deployer.model import (
     Agent,
@@ -74,7 +75,8 @@ def shown(name: str = "greeter", tone: Tone = Tone.GOOD) -> Card:
         Tone.BAD: view(name, State.FATAL, last_error="it died"),
         Tone.BUSY: view(name, State.STOPPING),
     }
-    return card(kinds[tone], "127.0.0.1", None, ())
+    look = kinds[tone]
+    return card(look, "127.0.0.1", None, (), Explanation(look.agent.last_error))
 
 
 def deployment(
@@ -207,7 +209,7 @@ def test_an_agent_that_answers_badly_is_not_well() -> None:
 
 def test_usage_is_drawn_as_soon_as_there_is_any() -> None:
     history = (usage(None, 2**20), usage(0.5, 2**21))
-    drawn = card(view(), "h", None, history)
+    drawn = card(view(), "h", None, history, Explanation())
     assert drawn.cpu is not None
     assert drawn.memory is not None
     assert (drawn.cpu.now, drawn.memory.now) == ("50 %", "2.0 MiB")
@@ -215,7 +217,7 @@ def test_usage_is_drawn_as_soon_as_there_is_any() -> None:
 
 
 def test_without_usage_there_is_no_curve() -> None:
-    assert card(view(), "h", None, ()).cpu is None
+    assert card(view(), "h", None, (), Explanation()).cpu is None
 
 
 # The verdict --------------------------------------------------------------------------------------

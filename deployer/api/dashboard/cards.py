@@ -7,10 +7,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from deployer.api.agents import explain
 from deployer.api.dashboard import sparklines, words
 from deployer.api.dashboard.sparklines import Sparkline
 from deployer.api.documents.agents import address
+from deployer.explanations import Explanation
 from deployer.limits.footprints import Footprint
 from deployer.limits.usages import Usage
 from deployer.model import Desired
@@ -130,7 +130,11 @@ class Card:
 
 
 def card(
-    view: AgentView, host: str, footprint: Footprint | None, history: tuple[Usage, ...]
+    view: AgentView,
+    host: str,
+    footprint: Footprint | None,
+    history: tuple[Usage, ...],
+    explanation: Explanation,
 ) -> Card:
     """Say of an agent what there is to say.
 
@@ -139,9 +143,10 @@ def card(
         host: By which its viewer knows this machine.
         footprint: What it may use; None before it has a release.
         history: What it used in the last minute, the latest last.
+        explanation: Why it is not as it should be; empty when it is.
     """
     tone = _TONES[view.status]
-    cause, hint = explain(view) if tone is not Tone.IDLE else ("", "")
+    cause, hint = explanation.cause, explanation.hint
     if tone.is_ailing and not cause and view.reading is not None:
         cause = view.reading.answer.detail
     allowance = None if footprint is None else footprint.allowance

@@ -181,6 +181,7 @@ class Looks:
             called_host(req, self._services),
             self._services.agents.footprint(view),
             self._parts.usages.history(program),
+            self._services.explanations.of_agent(view),
         )
 
     def _obstacle(self, release: model.Release, known: dict[int, Glance[str]]) -> str:

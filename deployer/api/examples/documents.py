@@ -253,6 +253,7 @@ _EXAMPLES: Final[tuple[BaseModel, ...]] = (
         cause="ModuleNotFoundError: No module named 'reqests'",
         hint="read its log, mend the package and push it again, or roll back",
         evidence=["ModuleNotFoundError: No module named 'reqests'"],
+        deployment=None,
         secrets_changed=False,
     ),
     documents.Plan(
