@@ -22,6 +22,7 @@ KEYS: Final[Problems] = (
     errors.TooManyAttemptsError,
     errors.ScopeMissingError,
     errors.AgentForbiddenError,
+    errors.AgentCallerError,
 )
 """What whoever shows no key, a wrong one, or one for less may meet."""
 
@@ -92,5 +93,6 @@ DEPLOYMENT: Final[Problems] = (
     errors.WaitTimeoutError,
     errors.DeploymentCanceledError,
     errors.DeploymentAbandonedError,
+    errors.RowDamagedError,
 )
 """What putting a release live may meet."""

@@ -76,7 +76,7 @@ def shown(name: str = "greeter", tone: Tone = Tone.GOOD) -> Card:
         Tone.BUSY: view(name, State.STOPPING),
     }
     look = kinds[tone]
-    return card(look, "127.0.0.1", None, (), Explanation(look.agent.last_error))
+    return card(look, "127.0.0.1", None, (), Explanation(look.agent.last_error, "roll back"))
 
 
 def deployment(

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from deployer import causes
 from deployer.model import (
     Answer,
     HealthCheck,
@@ -65,6 +66,11 @@ class Runs:
 
     def restart_policy(self, _release: Release) -> RestartPolicy:
         return RestartPolicy()
+
+    def explain_answer(
+        self, _release: Release, answer: Answer, _pid: int, _port: int
+    ) -> causes.Cause:
+        return causes.Cause(answer.detail)
 
     def ask(self, release: Release, _port: int) -> Answer:
         return self.on_ask(release.agent)

@@ -55,6 +55,16 @@ _ERRORS: Final = (
         cause="unknown host name",
         hint="call it by 127.0.0.1, or serve with --auth token",
     ),
+    errors.AgentCallerError(
+        "cannot do POST /v1/agents/greeter/stop: an agent asks for it, without a key",
+        cause="agents need a key",
+        hint="give the agent a key as a secret, if it is meant to do this",
+    ),
+    errors.RowDamagedError(
+        "cannot go on with deployment 7 of greeter: its row in state.db is damaged",
+        cause="its row in state.db is damaged",
+        hint="deploy again",
+    ),
     errors.ScopeMissingError(
         "cannot do POST /v1/deployments: it needs the scope deploy, and key:k4m2 has read",
         cause="needs the scope deploy",
