@@ -87,8 +87,8 @@ def test_the_audit_says_whose_key_it_was(shared_server: RunningServer) -> None:
     answer_to(shared_server, sent)
     shared_server.client.revoke_key(key.id)
 
-    entry = next(each for each in shared_server.client.audit() if each.status == 403)
-    assert (entry.who, entry.name) == (f"key:{key.id}", "small")
+    entries = [each for each in shared_server.client.audit() if each.who == f"key:{key.id}"]
+    assert [(each.status, each.name) for each in entries] == [(403, "small")]
 
 
 @pytest.mark.parametrize("path", ["/login", "/livez", "/health"])
