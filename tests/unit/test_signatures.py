@@ -117,7 +117,7 @@ def test_a_key_is_shown_by_the_id_that_minisign_shows(tmp_path: Path) -> None:
     secret, public = minisign_key(tmp_path)
     key = SigningKey.parse(secret.read_text(), lambda: "")
     assert key.public == PublicKey.parse(public.read_text())
-    assert key.public.id in public.read_text()
+    assert key.public.id.lstrip("0") in public.read_text()  # minisign writes a number
 
 
 @needs_minisign
