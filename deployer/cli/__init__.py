@@ -12,6 +12,7 @@ from deployer import __version__
 from deployer.cli import (
     agent_secrets,
     agents,
+    checks,
     doctor,
     keys,
     logs,
@@ -35,6 +36,17 @@ def main() -> None:
     """
 
 
-for module in (servers, packages, signatures, agents, releases, agent_secrets, logs, keys, doctor):
+for module in (
+    servers,
+    packages,
+    checks,
+    signatures,
+    agents,
+    releases,
+    agent_secrets,
+    logs,
+    keys,
+    doctor,
+):
     for command in module.COMMANDS:
         main.add_command(command)

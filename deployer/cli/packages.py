@@ -1,11 +1,9 @@
-"""Commands about packages: push one to a server, check one without."""
+"""Commands that bring a package to a server: push it, or ask what that would do."""
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,8 +13,6 @@ from deployer.cli.terminals import Terminal
 
 if TYPE_CHECKING:
     from deployer.client import Client, Deployed, Plan, Scan
-
-_SCAN_SECONDS: Final = 60.0
 
 PACKAGE = click.Path(exists=True, path_type=Path)
 
@@ -131,80 +127,4 @@ def tell_deployed(terminal: Terminal, deployed: Deployed) -> None:
     terminal.line(f"      atoll-deployer logs {name} -f")
 
 
-@click.command
-@click.argument("package", type=PACKAGE)
-@click.option(
-    "--runtime", is_flag=True, help="Take it that the server's settings name an ATOLL runtime."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print documents for machines.")
-def check(package: Path, runtime: bool, as_json: bool) -> None:  # noqa: FBT001 - as click hands them over
-    """Check a package, a directory, an agent.toml or a requirements.txt, without a server.
-
-    The rules are the server's own, with the limits that it has by default. What stands out in the
-    code is told too, and is no reason to fail.
-    """
-    terminal = Terminal(as_json=as_json)
-    with terminal.telling():
-        found = _checked(package, has_runtime=runtime)
-        if terminal.as_json:
-            terminal.document(found)
-            return
-        scan = found.pop("scan", None)
-        terminal.pairs(found)
-        if isinstance(scan, dict):
-            _tell_scan(terminal, scan)
-
-
-def _tell_scan(terminal: Terminal, scan: dict[str, Any]) -> None:
-    terminal.pairs({"scan": " ".join(filter(None, (scan["status"], scan["reason"])))})
-    for each in scan["findings"]:
-        place = each["file"] if each["line"] is None else f"{each['file']}:{each['line']}"
-        terminal.line(f"  {place}: {each['rule']} ({each['severity']}): {each['message']}")
-
-
-def _checked(package: Path, *, has_runtime: bool) -> dict[str, object]:
-    """Apply the server's rules, and tell what was found in what passed them."""
-    # Imported here because they bring pydantic.
-    from deployer.manifest import parse_manifest  # noqa: PLC0415
-    from deployer.requirements import parse_requirements  # noqa: PLC0415
-
-    if package.is_dir():
-        from deployer.client.archives import pack  # noqa: PLC0415
-
-        with tempfile.NamedTemporaryFile(suffix=".zip") as file:
-            file.write(pack(package))
-            file.flush()
-            return _inspected(Path(file.name), has_runtime=has_runtime) | {"checked": str(package)}
-    if package.suffix == ".txt":
-        count = len(parse_requirements(package.read_bytes(), package.name))
-        return {"checked": str(package), "requirements": count}
-    if package.suffix in {".toml", ".json"}:
-        manifest = parse_manifest(package.read_bytes(), package.name)
-        name, version = manifest.agent.name, manifest.agent.version
-        return {"checked": str(package), "name": name, "version": version}
-    return _inspected(package, has_runtime=has_runtime)
-
-
-def _inspected(path: Path, *, has_runtime: bool) -> dict[str, object]:
-    from deployer.packages import inspect, unpack  # noqa: PLC0415 - as in _checked
-    from deployer.scans import scan_sources  # noqa: PLC0415
-    from deployer.settings import LimitSettings  # noqa: PLC0415
-
-    limits = LimitSettings()
-    inspected = inspect(path, limits, has_runtime=has_runtime)
-    with tempfile.TemporaryDirectory() as directory:
-        code = Path(directory) / "code"
-        unpack(path, code, limits)
-        scan = scan_sources(code, timeout_seconds=_SCAN_SECONDS)
-    return {
-        "checked": str(path),
-        "name": inspected.manifest.agent.name,
-        "version": inspected.manifest.agent.version,
-        "starts": f"{inspected.entry_point.kind} {inspected.entry_point.value}".rstrip(),
-        "requirements": len(inspected.requirements),
-        "files": len(inspected.files),
-        "scan": asdict(scan),
-    }
-
-
-COMMANDS = (push, plan, check)
+COMMANDS = (push, plan)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deployer.cli.checks import write_packed
 from deployer.cli.terminals import Terminal
 from deployer.errors import BadRequestError, SignatureMissingError, SigningKeyError
 
 if TYPE_CHECKING:
-    from deployer.packages import Inspected
     from deployer.signatures import PublicKey
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -50,22 +50,28 @@ def keygen(file: Path, as_json: bool) -> None:  # noqa: FBT001 - as click hands 
 
 
 @click.command
-@click.argument("package", type=_FILE)
+@click.argument("package", type=click.Path(exists=True, path_type=Path))
 @click.option("--key", "key_file", type=_FILE, required=True, help="The secret key.")
 @_JSON
 def sign(package: Path, key_file: Path, as_json: bool) -> None:  # noqa: FBT001 - the same
     """Sign a package: writes PACKAGE.minisig beside it, which `push` sends along.
 
-    Only a package that a server would take is signed. The trusted comment names its agent and
-    version as the manifest does.
+    A directory is packed first, as `pack` does it, and its ZIP signed. Only a package that a server
+    would take is signed. The trusted comment names its agent and version as the manifest does.
     """
+    from deployer.cli import judgements  # noqa: PLC0415 - it brings pydantic
     from deployer.signatures import SUFFIX, digest_of  # noqa: PLC0415 - as above
     from deployer.signing_keys import SigningKey  # noqa: PLC0415
 
     terminal = Terminal(as_json=as_json)
     with terminal.telling():
         key = SigningKey.parse(_secret_text(key_file), _ask_password)
-        found = _inspected(package).manifest.agent
+        if package.is_dir():
+            packed = judgements.pack(package, has_runtime=True)
+            package, inspected = write_packed(packed, None), packed.inspected
+        else:
+            inspected = judgements.judge_zip(package, has_runtime=True)
+        found = inspected.manifest.agent
         with package.open("rb") as file:
             digest = digest_of(file)
         fields = {
@@ -79,9 +85,13 @@ def sign(package: Path, key_file: Path, as_json: bool) -> None:  # noqa: FBT001 
         target = package.with_name(package.name + SUFFIX)
         target.write_text(signature.to_text(), encoding="utf-8")
         if as_json:
-            terminal.document({"signature": str(target), "key": signature.key, "comment": comment})
+            terminal.document(
+                {"package": str(package), "signature": str(target)}
+                | {"key": signature.key, "comment": comment}
+            )
         else:
             terminal.line(f"{target}: {found.name} {found.version} signed by key {signature.key}")
+            terminal.line(f"next: atoll-deployer push {package}")
 
 
 @click.command
@@ -111,13 +121,6 @@ def verify(package: Path, key: str, as_json: bool) -> None:  # noqa: FBT001 - th
             terminal.document(told)
         else:
             terminal.pairs(told | {"comment": signature.comment.replace("\t", "  ")})
-
-
-def _inspected(package: Path) -> Inspected:
-    from deployer.packages import inspect  # noqa: PLC0415 - it brings pydantic
-    from deployer.settings import LimitSettings  # noqa: PLC0415
-
-    return inspect(package, LimitSettings(), has_runtime=True)
 
 
 def _secret_text(file: Path) -> str:

@@ -298,3 +298,56 @@ def test_what_is_no_zip_is_told_in_words(tmp_path: Path) -> None:
     result = run("check", file)
     assert result.exit_code == 1
     assert result.stderr.startswith("cannot ")
+
+
+def test_what_cannot_be_packed_and_what_is_wrong_besides_are_told_at_once(package: Path) -> None:
+    (package / "link").symlink_to("/etc/passwd")
+    (package / "agent.toml").write_text('[agent]\nname = "../x"\n')
+    (package / "requirements.txt").write_text("-r other.txt\n")
+    result = run("check", package)
+    assert result.exit_code == 1
+    for place in ("link: a symbolic link", "agent.name", "requirements.txt:1"):
+        assert place in result.stderr
+
+
+def test_what_is_left_out_is_told(package: Path) -> None:
+    (package / ".gitignore").write_text("*.log\n")
+    (package / "a.log").touch()
+    result = run("check", package)
+    assert "left out      .gitignore, a.log" in result.stdout
+    assert f"{package} can be deployed (" in result.stdout
+    assert json.loads(run("check", "--json", package).stdout)["left_out"] == [".gitignore", "a.log"]
+
+
+# pack and sign -----------------------------------------------------------------------------------
+
+
+def test_a_directory_is_packed_beside_itself_by_name_and_version(package: Path) -> None:
+    result = run("pack", package)
+    file = package.parent / "greeter-1.0.zip"
+    assert f"{file} holds 3 files in {file.stat().st_size} bytes (" in result.stdout
+    assert run("check", file).exit_code == 0
+    before = file.read_bytes()
+    assert run("pack", package, "--output", file).exit_code == 0
+    assert file.read_bytes() == before
+
+
+def test_a_package_is_not_written_into_its_own_directory(package: Path) -> None:
+    result = run("pack", package, "-o", package / "a.zip")
+    assert result.exit_code == 1
+    assert "--output" in result.stderr
+
+
+def test_only_what_a_server_would_take_is_packed(package: Path) -> None:
+    (package / "main.py").unlink()
+    assert run("pack", package).exit_code == 1
+    assert list(package.parent.glob("*.zip")) == []
+
+
+def test_signing_a_directory_signs_the_zip_that_it_becomes(package: Path, tmp_path: Path) -> None:
+    key = tmp_path / "ops.key"
+    run("keygen", key)
+    signed = run("sign", package, "--key", key)
+    file = tmp_path / "greeter-1.0.zip"
+    assert f"next: atoll-deployer push {file}" in signed.stdout
+    assert run("verify", file, "--key", f"{key}.pub").exit_code == 0

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
 import socket
 import threading
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +16,7 @@ from typing import Any
 import pytest
 
 from deployer.client import Client, Deployment, Step, deployment_of
-from deployer.client.archives import open_archive, pack
+from deployer.client.archives import open_archive
 from deployer.client.streams import ServerSentEvent, events
 from deployer.errors import (
     AgentUnknownError,
@@ -584,36 +581,6 @@ def test_a_rollback_is_followed_to_its_end() -> None:
 
 
 # Packages ----------------------------------------------------------------------------------------
-
-
-def test_a_directory_packs_into_the_same_bytes_whenever_it_is_packed(tmp_path: Path) -> None:
-    for name, mtime in (("one", 10), ("two", 20)):
-        folder = tmp_path / name / "lib"
-        folder.mkdir(parents=True)
-        for file in (tmp_path / name / "main.py", folder / "x.py"):
-            file.write_text("print()")
-            os.utime(file, (mtime, mtime))
-    assert pack(tmp_path / "one") == pack(tmp_path / "two")
-
-
-def test_a_packed_directory_leaves_out_what_belongs_into_no_package(tmp_path: Path) -> None:
-    for path in ("agent.toml", "run.sh", ".git/config", "__pycache__/a.pyc", ".venv/bin/python"):
-        file = tmp_path / path
-        file.parent.mkdir(exist_ok=True, parents=True)
-        file.write_text("x")
-    (tmp_path / "run.sh").chmod(0o750)
-    with zipfile.ZipFile(io.BytesIO(pack(tmp_path))) as packed:
-        assert packed.namelist() == ["agent.toml", "run.sh"]
-        modes = [oct(info.external_attr >> 16 & 0o777) for info in packed.infolist()]
-    assert modes == ["0o644", "0o755"]
-
-
-def test_links_in_a_directory_are_all_told_and_none_is_followed(tmp_path: Path) -> None:
-    (tmp_path / "secret").symlink_to("/etc/passwd")
-    (tmp_path / "folder").symlink_to("/etc")
-    with pytest.raises(PackageInvalidError) as caught:
-        pack(tmp_path)
-    assert [each.where for each in caught.value.problems] == ["folder", "secret"]
 
 
 def test_a_package_that_is_not_there_is_an_error_of_ours(tmp_path: Path) -> None:
