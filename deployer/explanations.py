@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from deployer.byte_sizes import size_text
 from deployer.disks import free_bytes
 from deployer.logs import tail
 from deployer.model import Deployment, DeploymentStatus, Release, State
 from deployer.parts import Parts
-from deployer.quantities import size_text
 from deployer.run_logs import EVIDENCE_LINES
 from deployer.runs import Runs
 from deployer.statuses import AgentView

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from deployer.agents import Agents
+from deployer.byte_sizes import size_text
 from deployer.errors import DeployerError
 from deployer.limits.meters import Meter
 from deployer.model import Process, agent_of_program
 from deployer.parts import Parts
-from deployer.quantities import size_text
 
 _log: Final = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from deployer.agents import Agents
+from deployer.byte_sizes import size_text
 from deployer.errors import DeployerError
 from deployer.limits.disk_scans import DiskScan, scan_disks
 from deployer.parts import Parts
-from deployer.quantities import size_text
 from deployer.runs import Runs
 
 _log: Final = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Final
 
 from deployer import causes, faults, health, ports
+from deployer.byte_sizes import size_text
 from deployer.causes import Cause, Circumstances
 from deployer.disks import free_bytes, telling_when_full
 from deployer.environments.interpreters import version_of_venv
@@ -38,7 +39,6 @@ from deployer.manifest import AgentTable, Manifest
 from deployer.model import Answer, HealthCheck, Process, Release, RestartPolicy, State
 from deployer.parts import Parts
 from deployer.processes import is_running
-from deployer.quantities import size_text
 from deployer.reaches import explain_refusal
 from deployer.run_logs import RunLog
 from deployer.sockets import PortTakenError, Sockets

@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
+from deployer.byte_sizes import size_text
 from deployer.causes import Cause, explain_memory_limit, explain_pids_limit
 from deployer.limits.allowances import Allowance
 from deployer.limits.usages import Usage, end_members, proportional_bytes
 from deployer.limits.verdicts import Verdict
 from deployer.model import Release, agent_of_program
 from deployer.parts import Parts
-from deployer.quantities import size_text
 from deployer.runs import Runs
 
 _log: Final = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ import signal as signals
 from collections.abc import Sequence
 from typing import Final
 
+from deployer.byte_sizes import size_text
 from deployer.causes.bindings import (
     explain_address_in_use,
     explain_forbidden_port,
@@ -15,7 +16,6 @@ from deployer.causes.bindings import (
 from deployer.causes.exceptions import explain_exception, explain_missing_main
 from deployer.causes.nouns import Cause, Circumstances
 from deployer.causes.tracebacks import last_exception
-from deployer.quantities import size_text
 
 _CANNOT_EXECUTE: Final = frozenset({126, 127})
 """What a shell exits with when it cannot run a program; our launcher keeps to it."""

@@ -9,9 +9,9 @@ from typing import Final
 
 from packaging.version import InvalidVersion, Version
 
+from deployer.byte_sizes import size_text
 from deployer.causes.nouns import Cause, Circumstances
 from deployer.causes.tracebacks import Raised
-from deployer.quantities import size_text
 
 _MISSING_MODULE: Final = re.compile(
     r"ModuleNotFoundError: No module named '([^']+)'(; '[^']+' is not a package)?"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from deployer.cli.connections import remote
-from deployer.cli.terminals import Terminal, age
+from deployer.cli.durations import age
+from deployer.cli.terminals import Terminal
 
 if TYPE_CHECKING:
     from deployer.client import Client

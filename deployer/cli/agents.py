@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deployer.byte_sizes import size_text
 from deployer.cli.connections import remote
-from deployer.cli.terminals import Terminal, age
+from deployer.cli.durations import age
+from deployer.cli.terminals import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,8 +140,6 @@ def _tell(terminal: Terminal, agent: Agent) -> None:
 
 def _shares(agent: Agent) -> dict[str, str]:
     """Say how much of everything an agent uses, and how much it may."""
-    from deployer.quantities import size_text  # noqa: PLC0415 - it brings pydantic
-
     if agent.usage is None or agent.limits is None:
         return {}
     used, may = agent.usage, agent.limits

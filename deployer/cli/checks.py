@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deployer.cli.terminals import Terminal, seconds_text
+from deployer.cli.durations import seconds_text
+from deployer.cli.terminals import Terminal
 from deployer.errors import PackageInvalidError
 
 if TYPE_CHECKING:

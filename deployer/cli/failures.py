@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from deployer.cli.durations import seconds_text
 from deployer.errors import (
     DeployerError,
     Kind,
@@ -14,7 +15,7 @@ from deployer.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 class ExitCode(IntEnum):
@@ -42,18 +43,30 @@ def exit_code(error: DeployerError) -> ExitCode:
 
 
 def lines(error: DeployerError) -> Iterator[str]:
-    """Say an error in lines for people: the sentence, then what is behind it, then what to do."""
-    yield error.detail
+    """Say an error in lines for people: the sentence, then what is behind it, then what to do.
+
+    Of a deployment that failed the sentence ends with the time that it took, and it is said which
+    log the evidence is out of.
+    """
+    deployment: Mapping[str, Any] = error.document.get("deployment") or {}
+    seconds = deployment.get("duration_seconds")
+    yield error.detail if seconds is None else f"{error.detail} ({seconds_text(seconds)})"
     if error.cause and error.cause not in error.detail:
         yield f"cause: {error.cause}"
     told = [each for each in error.problems if str(each) not in error.detail]
     # With one problem the sentence holds it; with several the list is whole, to be worked down.
     for problem in error.problems if len(error.problems) > 1 else told:
         yield f"  - {problem}"
+    if error.evidence and deployment:
+        steps: list[Mapping[str, Any]] = deployment.get("steps") or []
+        is_install = bool(steps) and steps[-1].get("name") == "install"
+        yield f"the last lines of its {'install log' if is_install else 'log'}:"
     for line in error.evidence:
         yield f"  | {line}"
     if error.hint:
         yield f"hint: {error.hint}"
+    if deployment.get("status") == "rolled_back":
+        yield f"{deployment['agent']} is as it was before"
 
 
 def problem_document(error: DeployerError) -> dict[str, Any]:

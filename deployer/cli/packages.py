@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING
 import click
 
 from deployer.cli.connections import remote
-from deployer.cli.progress import StepLines
+from deployer.cli.progress import StepLines, tell_deployed
 from deployer.cli.terminals import Terminal
 
 if TYPE_CHECKING:
-    from deployer.client import Client, Deployed, Plan, Scan
+    from deployer.client import Client, Plan, Scan
 
 PACKAGE = click.Path(exists=True, path_type=Path)
+_STRATEGY = click.option(
+    "--strategy",
+    type=click.Choice(("rehearse", "replace", "parallel")),
+    help="How the new release takes over; else as the manifest says.",
+)
 
 
 @click.command
 @click.argument("package", type=PACKAGE)
-@click.option("--strategy", help="rehearse, replace or parallel; else the manifest's.")
+@_STRATEGY
 @click.option("--force", is_flag=True, help="Deploy it anew even when it is installed already.")
 @click.option("--start/--no-start", default=True, help="Start it, or only install it.")
 @click.option("--wait", "wait_seconds", default=900.0, show_default=True, metavar="SECONDS")
@@ -33,15 +38,18 @@ def push(
     start: bool,  # noqa: FBT001
     wait_seconds: float,
 ) -> None:
-    """Deploy a package: a ZIP, or a directory that is packed into one.
+    """Deploy a package: a ZIP, or a directory that is packed into one as `pack` does it.
 
     Nothing is uploaded that the server has already, and nothing is deployed that runs already. A
     signature that lies beside the ZIP as PACKAGE.minisig is sent along.
     Ctrl-C ends the watching; what the server has begun it goes on with.
+
+    With --json each line is an event: `step` as often as one changes, then `succeeded` with the
+    deployment and the connection, or `failed` with the problem.
     """
-    with StepLines(terminal) as on_progress:
+    with StepLines(terminal, uploads=True) as on_progress:
         deployed = client.deploy(
-            package,
+            on_progress.pack(package),
             strategy=strategy,
             force=force,
             start=start,
@@ -54,7 +62,7 @@ def push(
 @click.command
 @click.argument("name")
 @click.argument("package", type=PACKAGE)
-@click.option("--strategy", help="rehearse, replace or parallel; else the manifest's.")
+@_STRATEGY
 @remote
 def plan(
     client: Client, terminal: Terminal, name: str, package: Path, strategy: str | None
@@ -104,27 +112,6 @@ def _vulnerable(scan: Scan | None) -> str:
     if scan is None or scan.status == "not_scanned":
         return f"not scanned: {scan.reason}" if scan else ""
     return "; ".join(each.message for each in scan.findings) or "none known"
-
-
-def tell_deployed(terminal: Terminal, deployed: Deployed) -> None:
-    """Print what a deploy or a rollback came to, and what one may do next."""
-    if terminal.as_json:
-        terminal.document(deployed.document)
-        return
-    deployment, connection = deployed.deployment, deployed.connection
-    name = deployment.agent if deployment else connection.name if connection else "the agent"
-    release = deployment.release if deployment else connection.release if connection else None
-    what = f"{name} release {release}" if release else name
-    if connection is None or connection.url is None:
-        status = connection.status if connection else "installed"
-        terminal.line(f"{what} is {status}; start it with `atoll-deployer start {name}`")
-        return
-    seconds = deployment.duration_seconds if deployment else None
-    how = f" ({seconds:.1f} s)" if seconds is not None else ""
-    already = "" if deployment else ", as it was installed already"
-    terminal.line(f"{what} is {connection.status} at {connection.url}{already}{how}")
-    terminal.line(f"next: atoll-deployer status {name}")
-    terminal.line(f"      atoll-deployer logs {name} -f")
 
 
 COMMANDS = (push, plan)

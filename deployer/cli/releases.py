@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from deployer.cli.connections import remote
-from deployer.cli.packages import tell_deployed
-from deployer.cli.progress import StepLines
-from deployer.cli.terminals import Terminal, age
+from deployer.cli.durations import age
+from deployer.cli.progress import StepLines, tell_deployed
+from deployer.cli.terminals import Terminal
 
 if TYPE_CHECKING:
     from deployer.client import Client, Release
@@ -44,7 +44,10 @@ def releases(client: Client, terminal: Terminal, name: str) -> None:
 def rollback(
     client: Client, terminal: Terminal, name: str, to: int | None, wait_seconds: float
 ) -> None:
-    """Put an earlier release live again."""
+    """Put an earlier release live again.
+
+    With --json each line is an event, as those of push.
+    """
     with StepLines(terminal) as on_progress:
         deployed = client.rollback(name, to=to, wait_seconds=wait_seconds, on_progress=on_progress)
     tell_deployed(terminal, deployed)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from deployer.cli.connections import remote
-from deployer.cli.terminals import Terminal, age
+from deployer.cli.durations import age
+from deployer.cli.terminals import Terminal
 from deployer.errors import ServerUnreachableError
 from deployer.state_dir import StateDir, default_state_dir
 

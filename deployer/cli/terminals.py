@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,20 +35,19 @@ _STYLES: Final[Mapping[str, str]] = {
     "rolled_back": "red",
 }
 
-_MINUTE: Final = 60
-_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-
 
 class Terminal:
     """Where a command's output goes.
 
     Attributes:
         as_json: Print documents for machines, and nothing else.
+        tells_events: Those documents are events, one a line, and so is what goes wrong.
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
         """Print to this process's standard output, and errors to standard error."""
         self.as_json = as_json
+        self.tells_events = False
 
     @property
     def is_rich(self) -> bool:
@@ -74,6 +72,10 @@ class Terminal:
     def document(self, document: Mapping[str, Any]) -> None:
         """Print a document for machines."""
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+    def event(self, event: str, **members: Any) -> None:
+        """Print an event for machines, on a line of its own, at once."""
+        click.echo(json.dumps({"event": event, **members}, ensure_ascii=False))
 
     def documents(self, name: str, answers: Sequence[Answer]) -> None:
         """Print a list for machines, as the server would give it whole."""
@@ -110,7 +112,11 @@ class Terminal:
     def error(self, error: DeployerError) -> None:
         """Tell why a command failed."""
         if self.as_json:
-            self.document(failures.problem_document(error))
+            problem = failures.problem_document(error)
+            if self.tells_events:
+                self.event("failed", problem=problem)
+            else:
+                self.document(problem)
             return
         first, *others = failures.lines(error)
         coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
@@ -140,23 +146,6 @@ def printable(text: str) -> str:
         each if each.isprintable() or each == "\t" else each.encode("unicode_escape").decode()
         for each in text
     )
-
-
-def age(moment: datetime | None) -> str | None:
-    """Say how long ago something was, in its largest unit: ``5 min``."""
-    if moment is None:
-        return None
-    seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
-    size, unit = next((each for each in _UNITS if seconds >= each[0]), _UNITS[-1])
-    return f"{seconds // size} {unit}"
-
-
-def seconds_text(seconds: float) -> str:
-    """Say how long something took: ``0.4 s``, ``2 min 5 s``."""
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), _MINUTE)
-    return f"{minutes} min {rest} s"
 
 
 def _cell(value: object) -> str:

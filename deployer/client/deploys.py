@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from deployer.byte_sizes import size_text
 from deployer.client import streams
 from deployer.client.archives import Archive, Upload
 from deployer.client.nouns import Connection, Deployed, Deployment, Package, Step
@@ -51,7 +52,8 @@ def upload(
         on_progress: Is told of the step ``upload`` as it begins, at each percent, and at its end.
     """
     clock = _Clock("upload", on_progress)
-    clock.tell("running", f"0 % of {archive.size_bytes} bytes")
+    whole = size_text(archive.size_bytes)
+    clock.tell("running", f"0B of {whole}, 0 %")
     percent_told = 0
 
     def tell_percent(sent_bytes: int) -> None:
@@ -59,7 +61,7 @@ def upload(
         percent = 100 * sent_bytes // max(1, archive.size_bytes)
         if percent > percent_told:
             percent_told = percent
-            clock.tell("running", f"{percent} % of {archive.size_bytes} bytes")
+            clock.tell("running", f"{size_text(sent_bytes)} of {whole}, {percent} %")
 
     try:
         with archive.open() as file:

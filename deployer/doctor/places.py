@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from deployer.byte_sizes import size_text
 from deployer.disks import free_bytes, require_space
 from deployer.doctor.findings import Finding, fail, ok, warn
 from deployer.doctor.patients import Patient
 from deployer.errors import NoSpaceError
-from deployer.quantities import size_text
 
 _ENVIRONMENT_INODES: Final = 20_000
 _AMPLE: Final = 4

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deployer.byte_sizes import size_text
 from deployer.limits.machines import Machine
 from deployer.manifest import ResourcesTable
-from deployer.quantities import size_text
 from deployer.settings import LimitSettings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +138,42 @@ def test_push_shows_each_step_and_ends_with_an_address_that_answers(
     server.ok("remove", said.split()[0])
 
 
+def test_a_directory_is_pushed_without_what_its_author_leaves_out(
+    server: Serving, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    name, folder = agent_name(request), tmp_path / "agent"
+    with zipfile.ZipFile(io.BytesIO(zip_package("stdlib_agent", name=name))) as archive:
+        archive.extractall(folder)
+    (folder / ".gitignore").write_text("*.log\n")
+    (folder / "old.log").touch()
+    first, second = server.ok("push", folder), server.ok("push", folder)
+    assert "left out .gitignore, old.log" in first.splitlines()[0]
+    assert "installed already" in second  # the same bytes
+    server.ok("remove", name)
+
+
+def test_machines_are_told_of_a_push_event_by_event(
+    server: Serving, package: Path, request: pytest.FixtureRequest
+) -> None:
+    told = [json.loads(line) for line in server.ok("push", package, "--json").splitlines()]
+    *steps, last = told
+    assert {each["event"] for each in steps} == {"step"}
+    names = list(dict.fromkeys(each["name"] for each in steps if each["outcome"] == "done"))
+    assert names[:3] == ["upload", "validate", "unpack"]
+    assert (last["event"], last["deployment"]["status"]) == ("succeeded", "succeeded")
+    assert last["connection"]["url"].startswith("http://")
+    server.ok("remove", agent_name(request))
+
+
+def test_machines_are_told_why_a_push_failed(server: Serving, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(zip_package("missing_module", name="broken-for-machines"))
+    done = server.run("push", broken, "--json")
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, done.stderr, last["event"]) == (1, "", "failed")
+    assert "seaweed_that_nobody_installed" in last["problem"]["cause"]
+
+
 def test_pushing_what_runs_already_says_so_and_deploys_nothing(
     server: Serving, package: Path, agent: str
 ) -> None:
@@ -172,6 +210,8 @@ def test_an_agent_that_dies_at_its_start_ends_push_with_the_cause(
     assert "seaweed_that_nobody_installed" in done.stderr
     assert any(line.startswith("  | ") for line in others)
     assert any(line.startswith("hint: ") for line in others)
+    assert first.endswith(" s)")
+    assert "the last lines of its log:" in others
 
 
 def test_every_problem_of_a_package_that_is_refused_is_listed(

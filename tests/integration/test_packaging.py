@@ -242,7 +242,8 @@ def push_and_call(installed: Installed, state: Path, ports: int) -> None:
     package.write_bytes(zip_package(AGENT))
     server = ("--state-dir", state)
 
-    pushed = json.loads(installed.run("push", package, "--json", *server))
+    told = installed.run("push", package, "--json", *server).splitlines()
+    pushed = json.loads(told[-1])
 
     answer = requests.get(f"{pushed['connection']['url']}/health", timeout=10)
     assert (answer.status_code, pushed["connection"]["port"]) == (200, ports + 1)

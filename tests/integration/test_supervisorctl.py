@@ -86,7 +86,7 @@ def test_options_are_those_of_the_command_line(server: RunningServer, tmp_path: 
 
     pushed = supervisorctl(server, "push", str(path), "--no-start", "--json")
 
-    assert json.loads(pushed.stdout)["connection"]["status"] == "installed"
+    assert json.loads(pushed.stdout.splitlines()[-1])["connection"]["status"] == "installed"
     assert json.loads(supervisorctl(server, "agents", "--json").stdout)["count"] == 1
 
 

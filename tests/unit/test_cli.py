@@ -17,8 +17,9 @@ from click.testing import CliRunner, Result
 from deployer import settings, state_dir
 from deployer.cli import failures, main
 from deployer.cli.connections import DEFAULT_URL, Address, find_server
+from deployer.cli.durations import age
 from deployer.cli.progress import StepLines
-from deployer.cli.terminals import Terminal, age, printable
+from deployer.cli.terminals import Terminal, printable
 from deployer.client import Step
 from deployer.errors import (
     AuthenticationRequiredError,
@@ -141,7 +142,10 @@ def test_an_error_is_a_document_for_machines(state: Path) -> None:
     assert result.stderr == ""
 
 
-@pytest.mark.parametrize("arguments", [["nosuch"], ["status"], ["push", "/no/such.zip"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["nosuch"], ["status"], ["push", "/no/such.zip"], ["push", ".", "--strategy", "odd"]],
+)
 def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 
@@ -213,10 +217,51 @@ def test_a_step_is_a_line_once_it_is_over(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == "install      done        1.2 s  3 packages\n"
 
 
-def test_machines_are_told_no_steps(capsys: pytest.CaptureFixture[str]) -> None:
-    with StepLines(Terminal(as_json=True)) as tell:
-        tell(Step(name="install", outcome="done"))
-    assert capsys.readouterr().out == ""
+def test_machines_are_told_each_change_of_a_step_on_a_line_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    terminal = Terminal(as_json=True)
+    with StepLines(terminal) as tell:
+        tell(Step.read({"name": "install", "outcome": "running"}))
+        tell(Step(name="install", outcome="done", duration_seconds=1.5))
+        terminal.error(StartError("cannot start greeter: it died"))
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each.pop("event") for each in told] == ["step", "step", "failed"]
+    assert told[0] == {"name": "install", "outcome": "running"}
+    assert (told[1]["outcome"], told[1]["duration_seconds"]) == ("done", 1.5)
+    assert told[2]["problem"]["detail"] == "cannot start greeter: it died"
+
+
+def test_a_package_that_was_not_sent_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with StepLines(Terminal(), uploads=True) as tell:
+        tell(Step(name="validate", outcome="done"))
+        tell(Step(name="unpack", outcome="done"))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["upload", "skipped"],
+        ["validate", "done"],
+        ["unpack", "done"],
+    ]
+
+
+def test_a_failed_deployment_reads_with_its_time_its_log_and_what_became_of_the_agent() -> None:
+    error = StartError("cannot install greeter: x", evidence=["boom"], hint="mend it")
+    steps = [{"name": "unpack"}, {"name": "install"}]
+    error.document = {
+        "deployment": {
+            "agent": "greeter",
+            "status": "rolled_back",
+            "duration_seconds": 61.4,
+            "steps": steps,
+        }
+    }
+    assert list(failures.lines(error)) == [
+        "cannot install greeter: x (1 min 1 s)",
+        "the last lines of its install log:",
+        "  | boom",
+        "hint: mend it",
+        "greeter is as it was before",
+    ]
 
 
 def test_help_comes_without_what_is_slow_to_import() -> None:

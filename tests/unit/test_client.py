@@ -495,7 +495,7 @@ def test_an_upload_is_told_as_a_step_with_its_percents(tmp_path: Path) -> None:
     assert uploaded.md5
     assert {each.name for each in told} == {"upload"}
     assert len(told) > 5
-    assert (told[0].outcome, told[-2].message) == ("running", "100 % of 300000 bytes")
+    assert (told[0].outcome, told[-2].message) == ("running", "300KB of 300KB, 100 %")
     assert told[-1].outcome == "done"
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from deployer.byte_sizes import parse_bytes, size_text
 from deployer.limits.allowances import Allowance, allow
 from deployer.limits.cgroups1 import Cgroups1
 from deployer.limits.cgroups2 import LEAF, Cgroups2
@@ -19,7 +20,6 @@ from deployer.limits.mechanisms import choose_mechanisms
 from deployer.limits.usages import Usages
 from deployer.limits.verdicts import Verdict, Verdicts
 from deployer.manifest import ResourcesTable
-from deployer.quantities import parse_bytes, size_text
 from deployer.settings import LimitSettings
 
 GIB = 1024**3
