@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
-import pytest
 from selenium import webdriver
 from selenium.common.exceptions import (
     NoSuchElementException,
@@ -24,6 +22,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.programs import needed
 
 ARTIFACTS: Final = Path(__file__).parent.parent / "artifacts" / "dashboard"
 _SECONDS: Final = 20
@@ -139,9 +139,7 @@ class Browser:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Run Chromium while the block runs, and make sure that nothing of it stays."""
-    binary, driver_path = shutil.which("chromium"), shutil.which("chromedriver")
-    if binary is None or driver_path is None:
-        pytest.skip("no chromium with chromedriver here")
+    binary, driver_path = needed("chromium"), needed("chromedriver")
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = binary

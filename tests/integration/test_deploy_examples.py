@@ -6,7 +6,6 @@ import configparser
 import contextlib
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import requests
 
 from tests.free_ports import free_ports
 from tests.package_zips import zip_package
+from tests.programs import needed
 from tests.servers import RunningServer, wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -35,13 +35,6 @@ def adapt(name: str, changes: dict[str, str], folder: Path) -> Path:
     path = folder / Path(name).name
     path.write_text(text)
     return path
-
-
-def needed(program: str) -> str:
-    found = shutil.which(program)
-    if found is None:
-        pytest.skip(f"no {program} here")
-    return found
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from deployer.errors import (
     NoSpaceError,
     ResolutionError,
 )
+from tests.programs import needed
 from tests.servers import wait_until
 from tests.wheels import make_index, make_sdist, make_wheel, say_uploads, sha256_of
 
@@ -705,8 +706,8 @@ def test_a_child_that_outlives_its_command_is_killed_and_not_waited_for(tmp_path
     assert is_gone(tmp_path / "child")
 
 
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="util-linux arranges it")
 def test_a_command_dies_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    needed("setpriv")  # it arranges that
     code = (
         "import sys; from pathlib import Path; from deployer.environments.runs import run; "
         "here = Path(sys.argv[1]); "

@@ -22,6 +22,7 @@ import requests
 
 from tests.free_ports import free_ports, release_ports
 from tests.package_zips import zip_package
+from tests.programs import needed
 from tests.servers import wait_gone, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -288,13 +289,12 @@ def test_the_source_tree_is_not_what_runs(installed: Installed) -> None:
 def test_the_capabilities_that_the_unit_leaves_are_enough_for_full_isolation(
     installed: Installed, ports: int
 ) -> None:
-    setpriv = shutil.which("setpriv") or pytest.skip("no setpriv here")
     lines = UNIT.read_text().splitlines()
     bounds = [line.partition("=")[2] for line in lines if line.startswith("CapabilityBounding")]
     kept = [word.removeprefix("CAP_").lower() for word in " ".join(bounds).split()]
     assert "NoNewPrivileges=true" in lines
     bounded = [
-        *(setpriv, "--no-new-privs"),
+        *(needed("setpriv"), "--no-new-privs"),
         f"--bounding-set=-all,{','.join(f'+{each}' for each in kept)}",
     ]
     levels = []

@@ -15,6 +15,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.package_zips import zip_package
+from tests.programs import needed
 from tests.servers import RunningServer, free_ports, running_server, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -33,13 +34,9 @@ disk_limit = "1GB"
 OURS = re.compile(r"\b(?:atoll_deployer|process)_[a-z0-9_]+")
 SAMPLES = re.compile(r"_(?:total|bucket|count|sum)$")
 
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="needs prometheus, of Debian's package of that name"
-)
-
 
 def promtool(*arguments: object, text: str | None = None) -> str:
-    command = ["promtool", *map(str, arguments)]
+    command = [needed("promtool"), *map(str, arguments)]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=60, input=text
     )
@@ -102,7 +99,6 @@ def test_every_metric_of_ours_is_on_the_dashboard(server: RunningServer) -> None
     assert ours - shown == {"atoll_deployer_agent_disk_limit_bytes"}
 
 
-@needs_prometheus
 def test_promtool_finds_nothing_to_say_about_the_names(server: RunningServer) -> None:
     assert promtool("check", "metrics", text=metrics(server)) == ""
 
@@ -110,13 +106,11 @@ def test_promtool_finds_nothing_to_say_about_the_names(server: RunningServer) ->
 # Rules --------------------------------------------------------------------------------------------
 
 
-@needs_prometheus
 def test_promtool_accepts_rules_and_configuration() -> None:
     promtool("check", "rules", "--lint-fatal", *RULES)
     promtool("check", "config", "--syntax-only", PROMETHEUS / "prometheus.yml")
 
 
-@needs_prometheus
 def test_every_alert_fires_when_it_should_and_only_then() -> None:
     promtool("test", "rules", ALERT_TESTS)
 
@@ -132,6 +126,7 @@ def test_every_alert_is_tested() -> None:
 @pytest.fixture(scope="module")
 def prometheus(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prometheus with the example configuration, in more of a hurry."""
+    program = needed("prometheus")
     folder = tmp_path_factory.mktemp("prometheus-data")
     for path in RULES:
         shutil.copy(path, folder)
@@ -150,7 +145,7 @@ def prometheus(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) 
     config.write_text(text)
     promtool("check", "config", config)
     address = f"127.0.0.1:{free_ports(1)}"
-    command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
+    command = [program, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
     with subprocess.Popen(
         [*command, f"--web.listen-address={address}", "--log.level=error"],
         stdin=subprocess.DEVNULL,
@@ -174,7 +169,6 @@ def ask(prometheus: str, query: str) -> list[dict[str, Any]]:
     return found
 
 
-@needs_prometheus
 def test_prometheus_scrapes_the_server_with_its_key(prometheus: str) -> None:
     up = wait_until(lambda: ask(prometheus, 'up{job="atoll-deployer"} == 1'), what="scraped")
     assert len(up) == 1
@@ -182,7 +176,6 @@ def test_prometheus_scrapes_the_server_with_its_key(prometheus: str) -> None:
     assert (agent["metric"]["agent"], agent["value"][1]) == (NAME, "1")
 
 
-@needs_prometheus
 @pytest.mark.parametrize(("title", "query"), queries(), ids=[title for title, _ in queries()])
 def test_every_query_of_the_dashboard_shows_something(
     prometheus: str, title: str, query: str
@@ -191,7 +184,6 @@ def test_every_query_of_the_dashboard_shows_something(
     assert wait_until(lambda: ask(prometheus, query), what=f"something in {title}")
 
 
-@needs_prometheus
 def test_no_alert_fires_about_a_server_that_is_well(prometheus: str) -> None:
     wait_until(lambda: ask(prometheus, "atoll_deployer_build_info"))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -20,14 +19,11 @@ from deployer.errors import SignatureInvalidError, SigningKeyError
 from deployer.signatures import PublicKey, Signature, digest_of, verify
 from deployer.signing_keys import SigningKey
 from tests.package_zips import zip_package
+from tests.programs import needed
 
 ZIP = zip_package("stdlib_agent", name="signed", version="1.2.0")
 DIGEST = hashlib.blake2b(ZIP).digest()
 PASSWORD = "correct horse"
-
-needs_minisign = pytest.mark.skipif(
-    shutil.which("minisign") is None, reason="minisign is not installed"
-)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +40,7 @@ def package(tmp_path: Path) -> Path:
 
 def minisign(*arguments: object, typed: str = "") -> str:
     done = subprocess.run(
-        ["minisign", *map(str, arguments)],
+        [needed("minisign"), *map(str, arguments)],
         input=typed,
         capture_output=True,
         text=True,
@@ -81,7 +77,6 @@ def refused(act: Callable[[], object]) -> str:
 # minisign and we --------------------------------------------------------------------------------
 
 
-@needs_minisign
 def test_minisign_verifies_what_we_sign(tmp_path: Path, package: Path) -> None:
     file = keygen(tmp_path)
     assert run("sign", package, "--key", file).exit_code == 0
@@ -89,14 +84,12 @@ def test_minisign_verifies_what_we_sign(tmp_path: Path, package: Path) -> None:
     assert "agent:signed\tversion:1.2.0" in said
 
 
-@needs_minisign
 def test_minisign_signs_with_a_key_that_we_made(tmp_path: Path, package: Path) -> None:
     file = keygen(tmp_path)
     minisign("-S", "-W", "-s", file, "-m", package)
     assert run("verify", package, "--key", f"{file}.pub").exit_code == 0
 
 
-@needs_minisign
 def test_we_verify_what_minisign_signs(tmp_path: Path, package: Path) -> None:
     secret, public = minisign_key(tmp_path)
     minisign("-S", "-W", "-s", secret, "-m", package, "-t", "for the billing team")
@@ -105,14 +98,12 @@ def test_we_verify_what_minisign_signs(tmp_path: Path, package: Path) -> None:
     assert "for the billing team" in done.output
 
 
-@needs_minisign
 def test_we_sign_with_a_key_that_minisign_made(tmp_path: Path, package: Path) -> None:
     secret, public = minisign_key(tmp_path)
     assert run("sign", package, "--key", secret).exit_code == 0
     assert "signed" in minisign("-V", "-p", public, "-m", package)
 
 
-@needs_minisign
 def test_a_key_is_shown_by_the_id_that_minisign_shows(tmp_path: Path) -> None:
     secret, public = minisign_key(tmp_path)
     key = SigningKey.parse(secret.read_text(), lambda: "")
@@ -120,7 +111,6 @@ def test_a_key_is_shown_by_the_id_that_minisign_shows(tmp_path: Path) -> None:
     assert key.public.id.lstrip("0") in public.read_text()  # minisign writes a number
 
 
-@needs_minisign
 def test_the_older_kind_of_signature_is_refused(tmp_path: Path, package: Path) -> None:
     secret, public = minisign_key(tmp_path)
     minisign("-S", "-l", "-W", "-s", secret, "-m", package)
@@ -129,7 +119,6 @@ def test_the_older_kind_of_signature_is_refused(tmp_path: Path, package: Path) -
     assert "older kind" in done.output
 
 
-@needs_minisign
 def test_a_key_with_a_password_is_decrypted(tmp_path: Path) -> None:
     secret, public = tmp_path / "minisign.key", tmp_path / "minisign.pub"
     minisign("-G", "-s", secret, "-p", public, typed=f"{PASSWORD}\n{PASSWORD}\n")
