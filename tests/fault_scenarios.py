@@ -17,6 +17,9 @@ from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server, wait_until
 
 AGENT = "stdlib_agent"
+BYSTANDER = "bystander"
+"""An agent whom nothing concerns that is done to the other one."""
+
 OLD = zip_package(AGENT, version="1.0.0")
 NEW = zip_package(AGENT, version="2.0.0")
 BROKEN = zip_package("exits_at_once", name=AGENT, version="9.0.0")
@@ -24,10 +27,11 @@ BROKEN = zip_package("exits_at_once", name=AGENT, version="9.0.0")
 
 @contextlib.contextmanager
 def server_with_faults(root: Path, cache_dir: Path) -> Iterator[RunningServer]:
-    """Run a server that can be told to die."""
+    """Run a server that can be told to die, with a bystander."""
     os.environ[VARIABLE] = str(root / "fault")
     try:
         with running_server(root / "state", cache_dir=cache_dir) as it:
+            it.client.deploy(zip_package(AGENT, name=BYSTANDER))
             yield it
     finally:
         del os.environ[VARIABLE]

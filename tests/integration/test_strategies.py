@@ -215,6 +215,34 @@ def test_a_deployment_can_be_canceled_until_it_is_activated(server: RunningServe
     assert not server.state.release(AGENT, 2).exists()
 
 
+def test_a_replacement_that_is_canceled_while_it_is_asked_brings_the_old_release_back(
+    server: RunningServer,
+) -> None:
+    server.client.deploy(zip_package(AGENT))
+    before = server.client.agent(AGENT)
+    hangs = zip_package(
+        AGENT,
+        version="2.0.0",
+        extra_files={"first.py": f"import time\nfrom serving import serve\n{HANGS}\n"},
+        replace={
+            "[agent]": '[agent]\nentrypoint = "first.py"',
+            "start_seconds = 20": "start_seconds = 120\ntimeout_seconds = 1",
+        },
+    )
+    body = {"package": server.client.upload(hangs).md5, "strategy": "replace"}
+    deployment_id = server.request("POST", "/v1/deployments", json=body).json()["id"]
+    wait_until(lambda: "health_check" in steps_of_latest(server))
+
+    server.client.cancel_deployment(deployment_id)
+
+    wait_until(lambda: server.client.deployment(deployment_id).status == "canceled")
+    after = server.client.agent(AGENT)
+    assert (after.release, after.status, after.port) == (1, "running", before.port)
+    assert requests.get(f"{url_of(server)}/health", timeout=5).ok
+    assert not server.state.release(AGENT, 2).exists()
+    assert [lease.port for lease in server.client.ports().leases] == [before.port]
+
+
 WRITES_WHILE_IT_LOADS = """
 import threading, time
 def tell():
