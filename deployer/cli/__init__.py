@@ -20,6 +20,7 @@ from deployer.cli import (
     releases,
     servers,
     signatures,
+    starters,
 )
 
 
@@ -38,6 +39,7 @@ def main() -> None:
 
 for module in (
     servers,
+    starters,
     packages,
     checks,
     signatures,

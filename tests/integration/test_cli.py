@@ -152,6 +152,20 @@ def test_a_directory_is_pushed_without_what_its_author_leaves_out(
     server.ok("remove", name)
 
 
+def test_the_agent_that_init_makes_is_deployed_and_answers(
+    server: Serving, tmp_path: Path, client: Client
+) -> None:
+    server_less = subprocess.run(
+        command("init", tmp_path / "starter"), capture_output=True, text=True, check=True
+    )
+    assert f"push {tmp_path / 'starter'}" in server_less.stdout
+    server.ok("push", tmp_path / "starter")
+    url = client.agent("starter").url
+    assert requests.get(f"{url}/?name=Ada", timeout=5).json() == {"answer": "Hello, Ada!"}
+    assert "listening on" in server.ok("logs", "starter")
+    server.ok("remove", "starter")
+
+
 def test_machines_are_told_of_a_push_event_by_event(
     server: Serving, package: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -396,3 +396,31 @@ def test_signing_a_directory_signs_the_zip_that_it_becomes(package: Path, tmp_pa
     file = tmp_path / "greeter-1.0.zip"
     assert f"next: atoll-deployer push {file}" in signed.stdout
     assert run("verify", file, "--key", f"{key}.pub").exit_code == 0
+
+
+# init --------------------------------------------------------------------------------------------
+
+
+def test_init_makes_an_agent_that_a_server_would_take(tmp_path: Path) -> None:
+    folder = tmp_path / "My Agent!"
+    result = run("init", folder)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[1] == f"next: atoll-deployer push {folder}"
+    made = {each.name for each in folder.iterdir()}
+    assert made == {"agent.toml", "main.py", "README.md", ".gitignore"}
+    assert json.loads(run("check", "--json", folder).stdout)["name"] == "My-Agent"
+    assert "my-agent" not in (folder / "README.md").read_text()
+
+
+def test_init_writes_over_nothing(package: Path) -> None:
+    result = run("init", package)
+    assert result.exit_code == 1
+    assert "agent.toml, main.py is there already" in result.stderr
+    assert not (package / "README.md").exists()
+
+
+def test_init_takes_only_a_name_that_agents_can_have(tmp_path: Path) -> None:
+    result = run("init", tmp_path / "new", "--name", "../x")
+    assert result.exit_code == 1
+    assert "--name" in result.stderr
+    assert not (tmp_path / "new").exists()
