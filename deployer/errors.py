@@ -174,6 +174,25 @@ class WaitTimeoutError(DeployerError):
     kind = Kind.TIMEOUT
 
 
+class IdempotencyKeyReusedError(DeployerError):
+    """The Idempotency-Key came before, with another request."""
+
+    code = "idempotency-key-reused"
+    kind = Kind.INVALID
+
+
+class IdempotencyKeyInUseError(DeployerError):
+    """The first request with this Idempotency-Key is still being answered.
+
+    Attributes:
+        retry_after_seconds: When to ask again.
+    """
+
+    code = "idempotency-key-in-use"
+    kind = Kind.CONFLICT
+    retry_after_seconds: int = 1
+
+
 class KeyUnknownError(DeployerError):
     """No API key of this id."""
 

@@ -27,7 +27,7 @@ from deployer.readings import Reading
 from deployer.run_logs import EVIDENCE_LINES
 from deployer.runs import Runs
 from deployer.statuses import AgentView
-from deployer.store import now
+from deployer.store import idempotency, now
 from deployer.supervisord import receive_push
 
 _log: Final = logging.getLogger(__name__)
@@ -282,6 +282,7 @@ class Monitor:
                 self._store.events.trim(kept=self._settings.events_kept, before=oldest)
                 if self._settings.audit_days:
                     self._store.audit.trim(now() - timedelta(days=self._settings.audit_days))
+                self._store.idempotency.trim(now() - idempotency.KEPT)
                 self._packages.trim()
             except Exception:  # noqa: BLE001 - the disk may be full: it is tried again
                 _log.exception("cannot trim the timeline, or what was uploaded")

@@ -92,12 +92,15 @@ class Worker:
         self._drain_soon(deployment.agent)
         return deployment
 
-    def submit_rollback(self, agent: str, to: int | None) -> Deployment:
+    def submit_rollback(
+        self, agent: str, to: int | None, idempotency_id: str | None = None
+    ) -> Deployment:
         """Queue a deployment of a release that is there already.
 
         Args:
             agent: Whose.
             to: The number of the release; None: the one before the current.
+            idempotency_id: Of the row about the key that the request came with.
 
         Raises:
             AgentUnknownError: There is no such agent.
@@ -122,7 +125,7 @@ class Worker:
                 cause=f"release {number} is current",
                 hint="restart the agent, or name another release",
             )
-        return self.submit(self._again(release))
+        return self.submit(self._again(release, idempotency_id))
 
     def delete_release(self, agent: str, number: int) -> None:
         """Delete a release that nobody needs.
@@ -197,10 +200,15 @@ class Worker:
         package = request.package
         self._trust.require_vouched(package.agent, package.version, package.sha256)
 
-    def _again(self, release: Release) -> Request:
+    def _again(self, release: Release, idempotency_id: str | None) -> Request:
         package = self._store.packages.get(release.sha256)
         strategy = self.strategy(None, release.manifest)
-        return Request(package=package, strategy=strategy, release=release.number)
+        return Request(
+            package=package,
+            strategy=strategy,
+            release=release.number,
+            idempotency_id=idempotency_id,
+        )
 
     def _drain_soon(self, agent: str) -> None:
         with self._guard:

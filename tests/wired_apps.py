@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -34,6 +35,14 @@ class Part:
         return Part()
 
 
+class WholeBody:
+    """Middleware that has a body lie there as waitress has it: as a file with all of it."""
+
+    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
+        size = req.content_length or 0
+        req.env["wsgi.input"] = req.stream = io.BytesIO(req.stream.read(size))
+
+
 @contextlib.contextmanager
 def wired_app(folder: Path) -> Iterator[tuple[falcon.App[Any, Any], Store]]:
     """Make the application, and the store in which its keys lie; TEXT is the first one."""
@@ -53,6 +62,8 @@ def wired_app(folder: Path) -> Iterator[tuple[falcon.App[Any, Any], Store]]:
     known = {"callers": callers, "parts": part, "refusals": Refusals(store.audit.add)}
     services: Any = Services(**{field.name: Part() for field in fields(Services)} | known)
     try:
-        yield create_app(services, "unix:///nowhere", Credentials("user", "password")), store
+        app = create_app(services, "unix:///nowhere", Credentials("user", "password"))
+        app.add_middleware(WholeBody())
+        yield app, store
     finally:
         store.close()

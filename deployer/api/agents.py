@@ -152,6 +152,7 @@ class AgentAct:
         scope=Scope.OPERATE,
         problems=_ACT_PROBLEMS,
         query=WAIT,
+        is_repeatable=True,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Do it, and answer 200 when it is done within the wait, else 202."""
@@ -175,6 +176,7 @@ class AgentKill:
         scope=Scope.OPERATE,
         problems=_ACT_PROBLEMS,
         query=WAIT,
+        is_repeatable=True,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """End its process now, in this very thread: those for acts may all be waiting."""

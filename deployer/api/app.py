@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import falcon
@@ -15,7 +15,9 @@ from deployer.api.contract_pages import Docs
 from deployer.api.dashboard import Dashboard, Live
 from deployer.api.dashboard.assets import Assets
 from deployer.api.dashboard.looks import Looks
+from deployer.api.deployments import follow_again
 from deployer.api.gate import Gate
+from deployer.api.idempotency import Idempotency
 from deployer.api.inputs import AgentNameConverter, ReleaseNumberConverter
 from deployer.api.logins import Login
 from deployer.api.openapi import METHODS, OpenApi, described_operation, openapi_document
@@ -46,7 +48,8 @@ def create_app(services: Services, supervisord_url: str, credentials: Credential
     gate = Gate(services.callers, frozenset(name.lower() for name in names), permitted)
     store, refusals = services.parts.store, services.refusals
     trail = AuditTrail(store, permitted, refusals)
-    app: App = falcon.App(middleware=[gate, WireMarker(), trail], router=_Router())
+    repeats = Idempotency(store, permitted, partial(follow_again, services))
+    app: App = falcon.App(middleware=[gate, WireMarker(), trail, repeats], router=_Router())
     app.req_options.auto_parse_form_urlencoded = False
     app.req_options.strip_url_path_trailing_slash = False
     app.router_options.converters["agent"] = AgentNameConverter

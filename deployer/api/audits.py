@@ -29,7 +29,8 @@ class AuditTrail:
     """Middleware around every resource that writes down what was done, once it is known how.
 
     Resources say in ``req.context`` which ``agent`` and which ``target`` an act concerns, and by
-    ``is_act`` that a request acts although its method or its scope says otherwise.
+    ``is_act`` that a request acts although its method or its scope says otherwise. One that is
+    answered as it was before, with its ``Idempotency-Key``, acts no second time.
     """
 
     def __init__(self, store: Store, permitted: Table, refusals: Refusals) -> None:
@@ -64,6 +65,8 @@ class AuditTrail:
                 _log.exception("cannot write down %s", _entry(req, status, caller))
 
     def _is_act(self, req: falcon.Request) -> bool:
+        if getattr(req.context, "is_replay", False):
+            return False
         if getattr(req.context, "is_act", False):
             return True
         described = self._permitted.get((req.method, req.uri_template or ""))

@@ -12,10 +12,11 @@ from pydantic import BaseModel
 from deployer.api import problem_sets, streams
 from deployer.api.documents import Problem
 from deployer.api.examples import BODIES, DOCUMENTS, TEXTS, UNFINISHED, problem_example
+from deployer.api.idempotency import REPLAYED
 from deployer.api.operations import Content, Operation, kinds
 from deployer.api.problems import STATUSES
 from deployer.api.signatures import FIELD as SIGNATURE_FIELD
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, IdempotencyKeyInUseError
 
 SCHEMAS: Final = "#/components/schemas/{model}"
 _EXAMPLES: Final = "#/components/examples/{name}"
@@ -29,6 +30,7 @@ HEADERS: Final = {
     "Location": "Where what was made, begun or meant is found",
     "Retry-After": "Seconds after which it may be tried again",
     "WWW-Authenticate": "How to show a key",
+    REPLAYED: "`true`: this is the answer to the first request with its `Idempotency-Key`",
 }
 _JSON: Final = "application/json"
 _PROBLEM_JSON: Final = "application/problem+json"
@@ -70,6 +72,7 @@ def responses(described: Operation) -> Mapping[str, Any]:
         found[status] = {
             "description": _phrase(status),
             "content": _content(content, goes_on=status is HTTPStatus.ACCEPTED),
+            "headers": (REPLAYED,) if described.is_repeatable else (),
         }
     for status, group in groupby(problem_classes(described), key=_status):
         classes = list(group)
@@ -83,7 +86,8 @@ def responses(described: Operation) -> Mapping[str, Any]:
 def problem_classes(described: Operation) -> list[type[DeployerError]]:
     """List everything that can go wrong with a request, by status and code."""
     keys = () if described.scope is None else problem_sets.KEYS
-    classes = {*described.problems, *problem_sets.ANY_REQUEST, *keys}
+    repeats = problem_sets.REPEATABLE if described.is_repeatable else ()
+    classes = {*described.problems, *problem_sets.ANY_REQUEST, *keys, *repeats}
     return sorted(classes, key=lambda each: (_status(each), each.code))
 
 
@@ -141,10 +145,11 @@ def _example(model: type[BaseModel]) -> Any:
 
 
 def _response(status: HTTPStatus, described: dict[str, Any]) -> Mapping[str, Any]:
-    names = ["X-Request-Id"]
+    names = ["X-Request-Id", *described.pop("headers", ())]
     if status in {HTTPStatus.CREATED, HTTPStatus.ACCEPTED, HTTPStatus.SEE_OTHER}:
         names.append("Location")
-    if status is HTTPStatus.TOO_MANY_REQUESTS:
+    codes = described["content"].get(_PROBLEM_JSON, {}).get("examples", {})
+    if status is HTTPStatus.TOO_MANY_REQUESTS or IdempotencyKeyInUseError.code in codes:
         names.append("Retry-After")
     if status is HTTPStatus.UNAUTHORIZED:
         names.append("WWW-Authenticate")

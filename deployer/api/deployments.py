@@ -16,6 +16,7 @@ from deployer import model
 from deployer.api import documents, inputs, problem_sets
 from deployer.api.agents import answer_act, called_host
 from deployer.api.answers import write
+from deployer.api.idempotency import idempotency_id
 from deployer.api.operations import PAGE, WAIT, operation
 from deployer.api.packages import UPLOAD_TYPES, PackageReceiver
 from deployer.api.permissions import caller_of
@@ -113,6 +114,7 @@ class Deployments:
         query=_QUERY,
         body=(DeploymentRequest, *UPLOAD_TYPES),
         is_filtered=True,
+        is_repeatable=True,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Deploy an uploaded package, or the ZIP in the body with the options as query."""
@@ -135,7 +137,13 @@ class Deployments:
         package = store.packages.get(asked.package, caller_of(req).agents)
         req.context.agent, req.context.target = package.agent, package.md5
         strategy = self._services.worker.strategy(asked.strategy, package.manifest)
-        return Request(package=package, strategy=strategy, start=asked.start, force=asked.force)
+        return Request(
+            package=package,
+            strategy=strategy,
+            start=asked.start,
+            force=asked.force,
+            idempotency_id=idempotency_id(req),
+        )
 
     def _uploaded(self, req: falcon.Request) -> Request:
         """Read a request that is the package itself; options stand in the query, or the form."""
@@ -144,7 +152,13 @@ class Deployments:
         package, _, in_form = self._receiver.receive(req)
         strategy, start, force = self._read({**in_form, **in_query})
         chosen = self._services.worker.strategy(strategy, package.manifest)
-        return Request(package=package, strategy=chosen, start=start, force=force)
+        return Request(
+            package=package,
+            strategy=chosen,
+            start=start,
+            force=force,
+            idempotency_id=idempotency_id(req),
+        )
 
     def _read(self, options: Mapping[str, str | None]) -> tuple[str | None, bool, bool]:
         """Read strategy, start and force out of texts by their names."""
@@ -195,6 +209,7 @@ class DeploymentCancel:
         scope=Scope.DEPLOY,
         problems=(DeploymentUnknownError,),
         is_filtered=True,
+        is_repeatable=True,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, deployment_id: str) -> None:
         """Ask it to end; 200 when it is over already."""
@@ -243,6 +258,7 @@ def follow(
 ) -> None:
     """Answer with a deployment: 202 while it goes on, 200 or its problem when it is over."""
     req.context.target = deployment.id
+    req.context.is_begun = True  # however it ends, it is what came of the request
     deployment = wait_for(req, services, deployment.id, seconds)
     resp.location = f"/v1/deployments/{deployment.id}"
     document = deployment_document(req, services, deployment)
@@ -253,6 +269,20 @@ def follow(
         return
     resp.status = HTTPStatus.OK if deployment.status.is_over else HTTPStatus.ACCEPTED
     write(resp, document)
+
+
+def follow_again(
+    services: Services, req: falcon.Request, resp: falcon.Response, deployment_id: str
+) -> None:
+    """Answer with a deployment that was begun by a request like this, as `follow` does.
+
+    Raises:
+        DeploymentUnknownError: There is none of this id.
+    """
+    seconds = inputs.wait_seconds(req)
+    deployment = services.parts.store.deployments.get(deployment_id)
+    req.context.agent = deployment.agent
+    follow(req, resp, services, deployment, seconds)
 
 
 def error_of(deployment: model.Deployment) -> DeployerError | None:

@@ -13,6 +13,7 @@ from deployer import local_keys
 from deployer.agent_patterns import EVERY_AGENT, AgentPattern
 from deployer.api import documents, inputs, problem_sets
 from deployer.api.answers import write
+from deployer.api.idempotency import keep_answer
 from deployer.api.operations import operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import Services
@@ -52,6 +53,7 @@ class Keys:
 
     def __init__(self, services: Services) -> None:
         """Keep keys in services' store."""
+        self._store = services.parts.store
         self._rows = services.parts.store.keys
 
     @operation("List keys", {HTTPStatus.OK: documents.KeyList}, scope=Scope.ADMIN)
@@ -66,18 +68,21 @@ class Keys:
         scope=Scope.ADMIN,
         problems=problem_sets.JSON_BODY,
         body=KeyRequest,
+        is_repeatable=True,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Make one and give its text, this once."""
         text = new_text()
         key = _key(inputs.json_body(req, KeyRequest), text)
         _refuse_more_than_ones_own(caller_of(req), key)
-        self._rows.add(key)
         req.context.target = f"{key.id} {key.name}: {key.scope} for {', '.join(key.agents)}"
         resp.status = HTTPStatus.CREATED
         resp.location = f"/v1/keys/{key.id}"
         resp.set_header("Cache-Control", "no-store")
         write(resp, documents.new_key(key, text))
+        with self._store.transaction():  # nobody could read the text of one that is made alone
+            self._rows.add(key)
+            keep_answer(req, resp)
 
 
 class OneKey:

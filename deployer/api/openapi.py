@@ -36,7 +36,9 @@ Send a key as `Authorization: Bearer KEY`, or as `X-API-Key`. What cannot be don
 problem document (RFC 9457): `code` is stable and for programs, `detail` is a sentence for people,
 `hint` says what to do next, and `errors` lists everything that is wrong where that can be more
 than one thing. Long acts answer 202 with `Location`; `?wait=N` or `Prefer: wait=N` holds the
-request until they are over. Lists have a `next`, which is the `cursor` of the next page. Every
+request until they are over. What is not done once by nature takes an `Idempotency-Key`: sent again
+with it, within 24 hours and by the same caller, a request is not done again and its first answer
+comes back. Lists have a `next`, which is the `cursor` of the next page. Every
 answer names its request in `X-Request-Id`, and so does the server's log."""
 _TAGS: Final = {
     "agents": "How agents are, and what they are told to do",

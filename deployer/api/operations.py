@@ -36,6 +36,7 @@ class Operation:
         scope: What a caller must have; None: it answers without a key.
         is_filtered: It leaves out what concerns agents that a key does not hold for. Without that,
             and without an agent in its address, keys for some agents only are refused.
+        is_repeatable: With an ``Idempotency-Key`` it is done once, however often it is asked for.
     """
 
     summary: str
@@ -46,6 +47,7 @@ class Operation:
     body: Content = None
     is_body_optional: bool = False
     is_filtered: bool = False
+    is_repeatable: bool = False
 
 
 def operation(  # noqa: PLR0913 - each is a part of the description, by its name
@@ -58,6 +60,7 @@ def operation(  # noqa: PLR0913 - each is a part of the description, by its name
     body: Content = None,
     is_body_optional: bool = False,
     is_filtered: bool = False,
+    is_repeatable: bool = False,
 ) -> Callable[[Responder], Responder]:
     """Describe a responder; see `Operation`."""
 
@@ -71,6 +74,7 @@ def operation(  # noqa: PLR0913 - each is a part of the description, by its name
             body=body,
             is_body_optional=is_body_optional,
             is_filtered=is_filtered,
+            is_repeatable=is_repeatable,
         )
         responder.operation = described  # type: ignore[attr-defined]  # functions take attributes
         return responder

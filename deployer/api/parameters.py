@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from deployer.api import streams
 from deployer.api.documents import LogStream
+from deployer.api.idempotency import HEADER as IDEMPOTENCY_HEADER
 from deployer.api.operations import Operation, kinds
 from deployer.api.packages import FORM
 from deployer.api.routes import Route
@@ -22,6 +23,7 @@ _IN_PATH: Final = re.compile(r"\{([a-z_]+)(?::[a-z]+)?(?:\([^)]*\))?\}")
 _TEXT: Final = {"type": "string"}
 _SECONDS: Final = {"type": "number", "minimum": 0, "maximum": 120}
 _BOOLEAN: Final = {"type": "boolean"}
+_IDEMPOTENCY_KEY: Final = {"type": "string", "minLength": 1, "maxLength": 255}
 _AGENT: Final = {"type": "string", "pattern": f"^{AGENT_NAME.pattern}$"}
 
 _PATH: Final[Mapping[str, tuple[str, Schema]]] = {
@@ -72,6 +74,12 @@ def parameters(route: Route, described: Operation) -> Iterator[Schema]:
     if any(streams.MEDIA_TYPE in kinds(content) for content in described.answers.values()):
         text = "The `id` of the last event that arrived: a stream goes on after it"
         yield _parameter("header", streams.LAST_EVENT_ID, text, _TEXT)
+    if described.is_repeatable:
+        text = (
+            "Chosen anew for each thing to be done, such as a random UUID: whoever sends the same"
+            " request with it again, within 24 hours, has it done once, and gets the first answer"
+        )
+        yield _parameter("header", IDEMPOTENCY_HEADER, text, _IDEMPOTENCY_KEY)
     if FORM in kinds(described.body):
         text = "The .minisig file in base64, where the body is the ZIP itself"
         yield _parameter("header", SIGNATURE_HEADER, text, _TEXT)

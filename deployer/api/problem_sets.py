@@ -26,6 +26,12 @@ KEYS: Final[Problems] = (
 )
 """What whoever shows no key, a wrong one, or one for less may meet."""
 
+REPEATABLE: Final[Problems] = (
+    errors.IdempotencyKeyReusedError,
+    errors.IdempotencyKeyInUseError,
+)
+"""What a request with an Idempotency-Key may meet."""
+
 AGENT: Final[Problems] = (errors.AgentUnknownError, errors.RouteUnknownError)
 """What naming an agent in the address may meet; no agent can have some names."""
 

@@ -104,8 +104,9 @@ def write_problem(
     resp.data = json.dumps(problem_document(error, request_id, **more)).encode()
     if error.kind is Kind.UNAUTHENTICATED:
         resp.set_header("WWW-Authenticate", 'Bearer realm="atoll-deployer"')
-    if error.kind is Kind.BUSY:
-        seconds = getattr(error, "retry_after_seconds", _RETRY_SECONDS)
+    default = _RETRY_SECONDS if error.kind is Kind.BUSY else None
+    seconds = getattr(error, "retry_after_seconds", default)
+    if seconds is not None:
         resp.set_header("Retry-After", str(seconds))
 
 

@@ -11,6 +11,7 @@ from deployer import model
 from deployer.api import documents, inputs, problem_sets
 from deployer.api.answers import write
 from deployer.api.deployments import follow
+from deployer.api.idempotency import idempotency_id
 from deployer.api.operations import WAIT, operation
 from deployer.api.services import Services
 from deployer.errors import (
@@ -131,11 +132,12 @@ class Rollback:
         query=WAIT,
         body=RollbackRequest,
         is_body_optional=True,
+        is_repeatable=True,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Queue a rollback and answer with its deployment."""
         inputs.wait_seconds(req)  # refused before anything is begun
         seconds = inputs.wait_seconds(req)
         wanted = inputs.json_body(req, RollbackRequest, is_optional=True)
-        deployment = self._services.worker.submit_rollback(agent, wanted.to)
+        deployment = self._services.worker.submit_rollback(agent, wanted.to, idempotency_id(req))
         follow(req, resp, self._services, deployment, seconds)

@@ -15,6 +15,7 @@ from deployer.store.audit import AuditRows
 from deployer.store.database import Database, now
 from deployer.store.deployments import DeploymentRows, Request
 from deployer.store.events import EventRows
+from deployer.store.idempotency import IdempotencyRows
 from deployer.store.keys import KeyRows
 from deployer.store.leases import LeaseRows
 from deployer.store.packages import PackageRows
@@ -39,6 +40,7 @@ class Store:
         scans: What scanners said of releases.
         events: The timeline.
         keys: Who may call, and do what.
+        idempotency: What was asked with an Idempotency-Key, and how it was answered.
         audit: What they did.
         secrets: What agents are given, encrypted.
         uids: The users that agents run as.
@@ -57,6 +59,7 @@ class Store:
         self.scans = ScanRows(self._database)
         self.events = EventRows(self._database)
         self.keys = KeyRows(self._database)
+        self.idempotency = IdempotencyRows(self._database)
         self.audit = AuditRows(self._database)
         self.secrets = SecretRows(self._database)
         self.uids = UidRows(self._database)

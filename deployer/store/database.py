@@ -183,6 +183,18 @@ _MIGRATIONS: Final = (
     CREATE INDEX former_secrets_by_name ON former_secrets (name, id);
     """,
     "ALTER TABLE agents ADD COLUMN last_hint TEXT NOT NULL DEFAULT '';",
+    """
+    CREATE TABLE idempotency_keys (
+        id TEXT PRIMARY KEY,
+        who TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        made_at TEXT NOT NULL,
+        deployment INTEGER,
+        answer BLOB
+    ) STRICT;
+    CREATE INDEX idempotency_keys_by_who ON idempotency_keys (who, made_at);
+    CREATE INDEX idempotency_keys_by_age ON idempotency_keys (made_at);
+    """,
 )
 
 

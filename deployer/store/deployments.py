@@ -39,6 +39,7 @@ class Request:
         start: False: install and make current only.
         force: Make a new release even of the current package.
         release: A release that exists already; None: make one.
+        idempotency_id: Of the row about the key that the request came with; None: without one.
     """
 
     package: Package
@@ -46,6 +47,7 @@ class Request:
     start: bool = True
     force: bool = False
     release: int | None = None
+    idempotency_id: str | None = None
 
 
 def _failure(text: str | None) -> Failure | None:
@@ -107,26 +109,32 @@ class DeploymentRows:
                     request.release,
                 ),
             ).fetchone()
-            if twin is not None:
-                return self.get(str(twin["id"]))
-            cursor = connection.execute(
-                "INSERT INTO deployments"
-                " (agent, sha256, md5, strategy, start, force, status, created_at, release,"
-                " is_rollback) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    request.package.agent,
-                    request.package.sha256,
-                    request.package.md5,
-                    request.strategy,
-                    request.start,
-                    request.force,
-                    DeploymentStatus.QUEUED,
-                    to_text(now()),
-                    request.release,
-                    request.release is not None,
-                ),
+            number = self._add(connection, request) if twin is None else twin["id"]
+            connection.execute(
+                "UPDATE idempotency_keys SET deployment = ? WHERE id = ?",
+                (number, request.idempotency_id),
             )
-        return self.get(str(cursor.lastrowid))
+        return self.get(str(number))
+
+    @staticmethod
+    def _add(connection: sqlite3.Connection, request: Request) -> int | None:
+        return connection.execute(
+            "INSERT INTO deployments"
+            " (agent, sha256, md5, strategy, start, force, status, created_at, release,"
+            " is_rollback) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                request.package.agent,
+                request.package.sha256,
+                request.package.md5,
+                request.strategy,
+                request.start,
+                request.force,
+                DeploymentStatus.QUEUED,
+                to_text(now()),
+                request.release,
+                request.release is not None,
+            ),
+        ).lastrowid
 
     def get(self, deployment_id: str, patterns: tuple[str, ...] = EVERY_AGENT) -> Deployment:
         """Read one deployment with its steps, if its agent's name fits one of patterns.

@@ -94,6 +94,18 @@ _ERRORS: Final = (
         "cannot say that greeter is running: after 30 s it is starting",
         cause="greeter is starting",
     ),
+    errors.IdempotencyKeyReusedError(
+        "cannot do POST /v1/agents/greeter/restart: its Idempotency-Key came before, with another"
+        " request",
+        cause="Idempotency-Key of another request",
+        hint="make a new key for each thing to be done, such as a random UUID",
+    ),
+    errors.IdempotencyKeyInUseError(
+        "cannot do POST /v1/deployments again: the first request with its Idempotency-Key is still"
+        " being answered",
+        cause="the first request is still being answered",
+        hint="ask again in a second; the answer will be that of the first",
+    ),
     errors.KeyUnknownError(
         "cannot find key 'k4m2': there is none of this id, or it is revoked",
         cause="No such key",
