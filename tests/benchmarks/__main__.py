@@ -6,22 +6,48 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
-from tests.benchmarks import deploys, idle, limits, rates, starts
+from tests.benchmarks import crowds, deploys, launches, rates, redeploys, watches
 from tests.benchmarks.figures import Figure, document, table
+from tests.benchmarks.options import Options
+
+ROWS: Final[dict[str, Callable[[Path, Options], Iterator[Figure]]]] = {
+    "deploys": deploys.measure,
+    "redeploys": redeploys.measure,
+    "rates": rates.measure,
+    "crowds": crowds.measure,
+    "launches": launches.measure,
+    "watches": watches.measure,
+}
+
+_HELP: Final = {
+    "rounds": "of each pair",
+    "seconds": "of each load",
+    "few": "agents of a small server",
+    "some": "agents where lists are asked for",
+    "many": "agents that boot, idle and stop",
+    "most": "agents of which some are killed",
+    "listed": "rows in the longest list",
+}
 
 
 def main() -> int:
     """Measure, and print a table or JSON; a missed goal is no failure: machines differ."""
-    options = _parse()
+    words = _parse()
+    options = Options(**{name: getattr(words, name) for name in _HELP})
     figures = []
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        for figure in _measure(Path(name), options):
-            figures.append(figure)
-            sys.stderr.write(f"  {figure.name}: {figure.ours:.3g} {figure.unit}\n")
-    text = json.dumps(document(figures), indent=2) if options.json else table(figures)
+    began = time.monotonic()
+    for row in words.only or ROWS:
+        with tempfile.TemporaryDirectory(prefix="b-") as name:
+            for figure in ROWS[row](Path(name), options):
+                figures.append(figure)
+                sys.stderr.write(f"  {figure.name}: {figure.ours:.3g} {figure.unit}\n")
+        sys.stderr.write(f"{row}: {time.monotonic() - began:.0f} s since the begin\n")
+    text = json.dumps(document(figures), indent=2) if words.json else table(figures)
     sys.stdout.write(f"{text}\n")
     return 0
 
@@ -29,38 +55,13 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench BENCH_ARGS=...", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parts = ("deploys", "rates", "idle", "limits", "starts")
-    parser.add_argument("--only", choices=parts, help="leave the others out")
-    parser.add_argument("--rounds", type=int, default=5, help="of each pair [5]")
-    parser.add_argument("--agents", type=int, default=50, help="that run under load [50]")
-    parser.add_argument("--watched", type=int, default=200, help="agents that idle [200]")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each load [3]")
+    parser.add_argument(
+        "--only", choices=tuple(ROWS), action="append", help="these rows; may be said again"
+    )
+    for name, text in _HELP.items():
+        value = getattr(Options(), name)
+        parser.add_argument(f"--{name}", type=type(value), default=value, help=f"{text} [{value}]")
     return parser.parse_args()
-
-
-def _measure(root: Path, options: argparse.Namespace) -> Iterator[Figure]:
-    if options.only in {None, "deploys"}:
-        yield from deploys.measure(_made(root / "d"), options.rounds)
-    if options.only in {None, "rates"}:
-        yield from rates.measure(
-            _made(root / "r"),
-            agents=options.agents,
-            rounds=options.rounds,
-            seconds=options.seconds,
-        )
-    if options.only in {None, "idle"}:
-        root = _made(root / "i")
-        yield from idle.measure(root, agents=options.watched, rounds=options.rounds)
-    if options.only in {None, "limits"}:
-        root = _made(root / "l")
-        yield from limits.measure(root, agents=options.agents, rounds=options.rounds)
-    if options.only in {None, "starts"}:
-        yield from starts.measure(_made(root / "s"), options.rounds)
-
-
-def _made(path: Path) -> Path:
-    path.mkdir()
-    return path
 
 
 if __name__ == "__main__":

@@ -7,21 +7,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import uv
 
-from deployer import health
-from deployer.model import HealthCheck
-from tests.benchmarks.figures import Figure, median
-from tests.free_ports import free_ports
-from tests.package_zips import PACKAGES, zip_package
+from tests.benchmarks import bare_agents
+from tests.benchmarks.figures import Figure, at_most, median
+from tests.benchmarks.options import Options
+from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server
 
 TYPICAL = "requests\npydantic\naiohttp\njinja2\npyyaml\n"
-_QUESTION = HealthCheck(path="/health", timeout_seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,55 +30,37 @@ class Case:
         name: Names the figure.
         requirements: The agent's dependencies.
         is_known: A release with the same dependencies was installed before.
-        goal: In words.
-        is_met: Judges the median seconds of ours and bare.
+        most: Times the floor.
     """
 
     name: str
     requirements: str
     is_known: bool
-    goal: str = ""
-    is_met: Callable[[float, float], bool] | None = None
+    most: float
 
 
 CASES = (
-    Case(
-        "deploy, no dependencies",
-        "",
-        is_known=False,
-        goal="at most 1.5 times the bare commands, and below 1 s",
-        is_met=lambda ours, bare: ours <= 1.5 * bare and ours < 1.0,
-    ),
-    Case(
-        "deploy, five dependencies, known lock",
-        TYPICAL,
-        is_known=True,
-        goal="at most 1.5 times the bare commands",
-        is_met=lambda ours, bare: ours <= 1.5 * bare,
-    ),
-    Case("deploy, five dependencies, resolved anew", TYPICAL, is_known=False),
+    Case("deploy, no dependencies", "", is_known=False, most=1.3),
+    Case("deploy, 5 packages, lock known", TYPICAL, is_known=True, most=1.3),
+    Case("deploy, 5 packages, lock new", TYPICAL, is_known=False, most=1.2),
 )
 
 
-def measure(root: Path, rounds: int) -> Iterator[Figure]:
-    """Measure every case, ours and bare in turns.
-
-    Args:
-        root: An empty directory.
-        rounds: Of which the median is given.
-    """
+def measure(root: Path, options: Options) -> Iterator[Figure]:
+    """Measure every case, ours and the commands by hand in turns."""
     cache = root / "cache"
     with running_server(root / "state", cache_dir=cache) as server:
         for case in CASES:
             lock = _lock(server, case)  # this warms the cache, too
             bare, ours = [], []
-            for number in range(rounds):
-                bare.append(_bare(Path(tempfile.mkdtemp(dir=root)), lock, cache))
+            for number in range(options.rounds):
+                folder = Path(tempfile.mkdtemp(dir=root))
+                bare.append(_bare(folder, case, lock, cache))
                 ours.append(_ours(server, case, number))
             server.client.remove("known")
             seconds = median(ours), median(bare)
-            is_met = case.is_met(*seconds) if case.is_met is not None else None
-            yield Figure(case.name, "s", *seconds, goal=case.goal, is_met=is_met)
+            goal = at_most(f"<= {case.most} x floor", case.most * seconds[1])
+            yield Figure(case.name, "s", *seconds, goal=goal)
 
 
 def _lock(server: RunningServer, case: Case) -> str:
@@ -110,36 +90,27 @@ def _package(name: str, case: Case, mark: str) -> bytes:
     return zip_package("stdlib_agent", name=name, extra_files=extra)
 
 
-def _bare(folder: Path, lock: str, cache: Path) -> float:
+def _bare(folder: Path, case: Case, lock: str, cache: Path) -> float:
     """Install and start the same agent by hand."""
-    code, venv = folder / "code", folder / "venv"
-    code.mkdir()
-    for path in (PACKAGES / "stdlib_agent").iterdir():
-        if path.is_file():
-            (code / path.name).write_bytes(path.read_bytes())
+    code, venv = bare_agents.copy_code(folder / "code"), folder / "venv"
     requirements = folder / "requirements.lock"
     requirements.write_text(lock)
+    wanted = folder / "requirements.txt"
+    wanted.write_text(case.requirements)
     command = [uv.find_uv_bin(), "--quiet", "--no-config", "--cache-dir", str(cache)]
-    port = free_ports(1)
-    environment = {**os.environ, "PORT": str(port), "HOST": "127.0.0.1"}
+    python = venv / "bin" / "python"
     began = time.perf_counter()
-    _run([*command, "venv", "--python", sys.executable, str(venv)], environment)
-    if any(line and not line.startswith("#") for line in lock.splitlines()):
-        python = str(venv / "bin" / "python")
-        sync = ["pip", "sync", "--offline", "--require-hashes", "--python", python]
-        _run([*command, *sync, str(requirements)], environment)
-    with subprocess.Popen([venv / "bin" / "python", "main.py"], cwd=code, env=environment) as agent:
-        try:
-            answer = health.wait_until_healthy(
-                lambda: health.check("127.0.0.1", port, _QUESTION),
-                still_alive=lambda: agent.poll() is None,
-                deadline=time.monotonic() + 20,
-            )
-            seconds = time.perf_counter() - began
-        finally:
-            agent.kill()
-    assert answer.healthy, answer
-    return seconds
+    _run([*command, "venv", "--offline", "--python", sys.executable, str(venv)], os.environ)
+    if case.requirements:
+        if not case.is_known:
+            resolve = ["pip", "compile", "--no-build", "--generate-hashes", "--no-header"]
+            target = ["--python", sys.executable, "--output-file", str(requirements), str(wanted)]
+            requirements.unlink()
+            _run([*command, *resolve, *target], os.environ)
+        sync = ["pip", "sync", "--offline", "--require-hashes", "--python", str(python)]
+        _run([*command, *sync, str(requirements)], os.environ)
+    with bare_agents.started(python, code):
+        return time.perf_counter() - began
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> None:

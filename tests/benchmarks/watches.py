@@ -15,7 +15,8 @@ from deployer.limits.limiters import Limiter
 from deployer.limits.usages import Usages
 from deployer.settings import LimitSettings
 from deployer.state_dir import StateDir
-from tests.benchmarks.figures import Figure, median
+from tests.benchmarks.figures import Figure, at_most, median
+from tests.benchmarks.options import Options
 
 _PARENT = "import os, time\nos.fork()\ntime.sleep(600)"
 _LIMITS = Allowance(memory_bytes=256_000_000, cpus=1.0, pids=100)
@@ -23,14 +24,14 @@ _GOAL_PERCENT = 0.5
 _LOOKS = 10
 
 
-def measure(root: Path, *, agents: int, rounds: int) -> Iterator[Figure]:
+def measure(root: Path, options: Options) -> Iterator[Figure]:
     """Look at so many agents of two processes each, as the watchdog does once a second.
 
     Args:
         root: An empty directory.
-        agents: How many there are.
-        rounds: Of ten looks each.
+        options: How many agents, and rounds of ten looks each.
     """
+    agents, rounds = options.some, options.rounds
     state = StateDir(root.resolve())
     state.run.mkdir()
     limiter, usages = Limiter(state, LimitSettings()), Usages(state.root)
@@ -50,8 +51,7 @@ def measure(root: Path, *, agents: int, rounds: int) -> Iterator[Figure]:
         f"watchdog, {agents} agents with limits",
         "% of a core",
         percent,
-        goal=f"at most {_GOAL_PERCENT} %",
-        is_met=percent <= _GOAL_PERCENT,
+        goal=at_most(f"<= {_GOAL_PERCENT} %", _GOAL_PERCENT),
     )
     yield Figure("groups of one run, made and joined", "ms", median(groups) * 1000)
 
