@@ -18,6 +18,7 @@ from supervisor.states import ProcessStates, SupervisorStates, getProcessStateDe
 
 from deployer.model import Desired
 from deployer.program_configs import inherited_address
+from deployer.supervisor_plugin.connections import accepted
 from deployer.supervisor_plugin.restarts import Restarts
 from deployer.supervisor_plugin.sockets import INHERITED_DESCRIPTOR, Address, HeldSockets
 from deployer.supervisor_plugin.throttles import Throttle
@@ -25,11 +26,14 @@ from deployer.supervisor_plugin.throttles import Throttle
 _WITH_PROCESS = {ProcessStates.STARTING, ProcessStates.RUNNING, ProcessStates.STOPPING}
 _DIVERTIBLE = {ProcessStates.STARTING, ProcessStates.RUNNING}
 _DIVERT_SECONDS = 0.1
-"""How long to look for a moment when nobody waits in a socket."""
+"""How long to look for a moment when nobody waits in a socket; on a busy one there may be none."""
 
 _LOOK_SECONDS = 0.01
 _READ_SECONDS = 0.1
-"""How long a process is given to read what it has accepted, before it is told to end."""
+"""How long a process is given at least to read what it has accepted, before it is told to end."""
+
+_UNREAD_SECONDS = 2.0
+"""How long it is given at most, while there is something to read: a busy machine, a long upload."""
 
 _PATIENCE_SECONDS = 60.0
 """How long clients may wait in a socket for the next try; the longest delay within a crash loop."""
@@ -116,7 +120,8 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         self._next_try: float | None = None  # on the monotonic clock: the other one may be set
         self._cause = ""
         self._divert_until: float | None = None  # set while a successor is to take over
-        self._stop_at: float | None = None
+        self._stop_at: float | None = None  # once connections go past it; later while it reads
+        self._seen: list[set[int]] = []  # what it had accepted, look after look
         self._last_act: dict[str, object] | None = None
 
     def document(self) -> dict[str, object]:
@@ -264,7 +269,7 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
                 self.change_state(ProcessStates.BACKOFF)
         except Exception as error:  # noqa: BLE001 - the same
             self._log(f"cannot plan its restart: {error!r}")
-        self._divert_until = self._stop_at = None
+        self._forget_successor()
 
     def _spawn_as_parent(self, pid: int) -> Any:
         # the child does this too, but a stop may reach for the group before it has come to it
@@ -324,15 +329,37 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
 
     def _divert_and_stop(self, until: float) -> None:
         now = time.monotonic()
+        sockets, address = self.config.sockets, self.config.address
         if self._stop_at is None:
-            if self.config.sockets.divert(self.config.address):
+            self._seen.append(set(accepted(address)))
+            is_over = now >= until
+            if sockets.divert(address, past_waiting=is_over and self._accepts_briskly()):
                 self._stop_at = now + _READ_SECONDS
-            elif now >= until:
+            elif is_over:
                 self._stop_at = now
         if self._stop_at is not None and now >= self._stop_at:
-            self._divert_until = self._stop_at = None
+            if now < until + _UNREAD_SECONDS and sockets.is_diverted(address):
+                is_busy = sockets.count_waiting(address) or any(accepted(address).values())
+                if is_busy:
+                    self._stop_at = now + _LOOK_SECONDS
+                    return
+            self._forget_successor()
             if self.state in _DIVERTIBLE:
                 super().stop()
+
+    def _accepts_briskly(self) -> bool:
+        """Tell whether who waits will have been accepted in as long as it was looked at.
+
+        So it is with a server that accepts eagerly and is never without clients. One that is slow,
+        or hangs, has its clients wait for the successor.
+        """
+        sockets: HeldSockets = self.config.sockets
+        arrived = set().union(*self._seen[1:]) - self._seen[0]
+        return len(arrived) >= sockets.count_waiting(self.config.address)
+
+    def _forget_successor(self) -> None:
+        self._divert_until = self._stop_at = None
+        self._seen = []
 
     def _try_again_if_due(self) -> None:
         due = self._next_try is not None and time.monotonic() >= self._next_try

@@ -39,6 +39,7 @@ class HeldSockets:
     def __init__(self) -> None:
         """Begin with none."""
         self._sockets: dict[Address, socket.socket] = {}
+        self._former: dict[Address, socket.socket] = {}  # that new connections go past
         self._idle: set[Address] = set()
 
     def addresses(self) -> list[Address]:
@@ -61,8 +62,9 @@ class HeldSockets:
     def let_go(self, address: Address) -> None:
         """Close the socket of an address, if there is one: who waits is cut off, others refused."""
         self._idle.discard(address)
-        if listener := self._sockets.pop(address, None):
-            listener.close()
+        for listeners in (self._former, self._sockets):
+            if listener := listeners.pop(address, None):
+                listener.close()
 
     def let_go_idle(self, in_use: Collection[Address]) -> None:
         """Close what nobody used now nor at the call before.
@@ -78,13 +80,17 @@ class HeldSockets:
             self.let_go(address)
         self._idle = idle & self._sockets.keys()
 
-    def divert(self, address: Address) -> bool:
+    def divert(self, address: Address, *, past_waiting: bool = False) -> bool:
         """Send new connections past the process that accepts now, into a socket for the next one.
 
         That process keeps the socket it was given, and no connection comes to it any more. So it
         can read what it has accepted before it is told to end; servers that accept eagerly, such
         as uvicorn, close unread connections then. A process that lets clients wait in its socket
         is not such a server, and what waits there is not to be lost with it.
+
+        Args:
+            address: Whose socket.
+            past_waiting: Also while clients wait, because they will not wait for long.
 
         Returns:
             False when all stays as it was: clients wait, or the system cannot do it.
@@ -94,10 +100,10 @@ class HeldSockets:
             return False
         fresh = None
         try:
-            if _count_waiting(former):
+            if not past_waiting and _count_waiting(former):
                 return False
             former.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            fresh = _listen(address, shared=True)
+            fresh = _listen(address, beside=former)
             _prefer_second(fresh)
         except OSError:
             if fresh is not None:
@@ -105,8 +111,17 @@ class HeldSockets:
             former.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
             return False
         self._sockets[address] = fresh
-        former.close()  # the process has it open
+        self._former[address] = former
         return True
+
+    def is_diverted(self, address: Address) -> bool:
+        """Tell whether new connections go past the process that accepts now."""
+        return address in self._former
+
+    def count_waiting(self, address: Address) -> int:
+        """Count who waits for the process that accepts now."""
+        listener = self._former.get(address) or self._sockets.get(address)
+        return _count_waiting(listener) if listener else 0
 
     def renew(self, address: Address) -> None:
         """Undo what a process that has ended may have done to the socket that it was given.
@@ -115,6 +130,8 @@ class HeldSockets:
         again mends both, and keeps who waits already. A socket that once stood beside another one
         stands alone now.
         """
+        if former := self._former.pop(address, None):
+            former.close()
         if listener := self._sockets.get(address):
             try:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
@@ -147,7 +164,7 @@ class HeldSockets:
                 self.let_go(address)
 
 
-def _listen(address: Address, *, shared: bool = False) -> socket.socket:
+def _listen(address: Address, *, beside: socket.socket | None = None) -> socket.socket:
     host, port = address
     family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6
     if not 0 < port <= _LAST_PORT:
@@ -155,7 +172,10 @@ def _listen(address: Address, *, shared: bool = False) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
+        if beside is not None:
+            # which the launcher has given to the agent's user, and only sockets of one user share
+            owner = os.fstat(beside.fileno())
+            os.fchown(listener.fileno(), owner.st_uid, owner.st_gid)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)

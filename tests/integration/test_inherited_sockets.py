@@ -30,6 +30,8 @@ from tests.supervisord_process import SupervisordProcess
 AGENT = "inherits_socket"
 SOCKET = '[deployment]\nsocket = "inherit"'
 CLIENTS = 6
+LATE_SECONDS = 0.05
+"""Of a client between its connecting and its asking; a process that ends is given twice as long."""
 
 
 class Load:
@@ -39,12 +41,15 @@ class Load:
         answered: Whole answers.
         refused: Connections that nobody took.
         lost: Those that were taken and never answered, with what was said.
+        dawdled: The same, but the client itself was held up before it had asked: a server that is
+            told to end closes connections on which nothing has been said.
     """
 
     def __init__(self, port: int) -> None:
         self.answered = 0
         self.refused = 0
         self.lost: list[str] = []
+        self.dawdled = 0
         self._port = port
         self._over = threading.Event()
         self._lock = threading.Lock()
@@ -72,6 +77,9 @@ class Load:
             except ConnectionRefusedError:
                 with self._lock:
                     self.refused += 1
+            except DawdledError:
+                with self._lock:
+                    self.dawdled += 1
             except OSError as error:
                 with self._lock:
                     self.lost.append(repr(error))
@@ -84,12 +92,25 @@ class Load:
             time.sleep(0.002)
 
 
+class DawdledError(Exception):
+    """A client was held up between its connecting and its asking, and then not answered."""
+
+
 def ask(port: int, path: str = "/health") -> bytes:
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    connecting = time.monotonic()
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        blocks = []
-        while block := connection.recv(65536):
-            blocks.append(block)
+        asked = None
+        try:
+            connection.sendall(request)
+            asked = time.monotonic()
+            blocks = []
+            while block := connection.recv(65536):
+                blocks.append(block)
+        except OSError as error:
+            if (asked or time.monotonic()) - connecting > LATE_SECONDS:
+                raise DawdledError from error
+            raise
         return b"".join(blocks)
 
 
