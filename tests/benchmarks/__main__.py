@@ -11,15 +11,33 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks import crowds, deploys, launches, rates, redeploys, watches
+from tests.benchmarks import (
+    applies,
+    batches,
+    commands,
+    crowds,
+    deploys,
+    launches,
+    rates,
+    redeploys,
+    starts,
+    uploads,
+    watches,
+)
 from tests.benchmarks.figures import Figure, document, table
 from tests.benchmarks.options import Options
 
 ROWS: Final[dict[str, Callable[[Path, Options], Iterator[Figure]]]] = {
     "deploys": deploys.measure,
     "redeploys": redeploys.measure,
+    "uploads": uploads.measure,
+    "starts": starts.measure,
+    "kills": starts.measure_kills,
     "rates": rates.measure,
+    "applies": applies.measure,
     "crowds": crowds.measure,
+    "batches": batches.measure,
+    "commands": commands.measure,
     "launches": launches.measure,
     "watches": watches.measure,
 }

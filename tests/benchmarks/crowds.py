@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ import psutil
 from tests.benchmarks import bare_agents, fleets, memory
 from tests.benchmarks.figures import Figure, at_most, median, percentile
 from tests.benchmarks.options import Options
+from tests.benchmarks.probers import PAUSE_SECONDS, probing
 from tests.free_ports import free_ports
 from tests.servers import RunningServer, running_server, wait_until
 
@@ -23,7 +22,6 @@ _AT_ONCE = 2 * (os.cpu_count() or 1)
 _CHECK_SECONDS = 10
 _IDLE_ROUNDS = 3
 _READY_SECONDS = 120
-_PAUSE_SECONDS = 0.02
 _LIVE_SECONDS = 0.1
 _MOST_CORES = 0.05
 
@@ -60,7 +58,7 @@ def measure(root: Path, options: Options) -> Iterator[Figure]:
             "ms",
             percentile(waits, 99) * 1000,
             goal=at_most("<= 100 ms", 1000 * _LIVE_SECONDS),
-            note=f"{len(waits)} questions, one each {_PAUSE_SECONDS * 1000:.0f} ms",
+            note=f"{len(waits)} questions, one each {PAUSE_SECONDS * 1000:.0f} ms",
         )
         large = memory.settled(server)
         yield from memory.compare(root, few, small, many, large)
@@ -96,35 +94,12 @@ def _bare(python: Path, code: Path, agents: int) -> tuple[float, float]:
 
 def _boot(server: RunningServer, agents: int) -> tuple[float, list[float]]:
     """Start a server; give the seconds until all its agents run, and what /livez took."""
-    waits: list[float] = []
-    is_over = threading.Event()
-    prober = threading.Thread(target=_ask_whether_alive, args=(server.port, waits, is_over))
     began = time.perf_counter()
     server.launch()
-    prober.start()
-    try:
+    with probing(server, "/livez") as waits:
         wait_until(server.is_ready, _READY_SECONDS, "ready")
         fleets.wait_until_running(server, agents)
         return time.perf_counter() - began, waits
-    finally:
-        is_over.set()
-        prober.join()
-
-
-def _ask_whether_alive(port: int, waits: list[float], is_over: threading.Event) -> None:
-    """Ask from the first moment at which somebody listens."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    while not is_over.wait(_PAUSE_SECONDS):
-        began = time.perf_counter()
-        try:
-            connection.request("GET", "/livez")
-            connection.getresponse().read()
-        except OSError:
-            connection.close()
-            assert not waits, "the API was there, and is gone"
-            continue
-        waits.append(time.perf_counter() - began)
-    connection.close()
 
 
 def _idle(server: RunningServer, agents: int) -> Figure:
