@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 import schemathesis
@@ -28,6 +28,8 @@ CHECKS = [
 ]
 SECONDS = 20.0
 AGENT = "stdlib_agent"
+OTHER = "a-fuzzed"
+AGENTS = (AGENT, OTHER)
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +49,47 @@ def test_without_a_token_every_answer_is_documented(fuzzed: RunningServer) -> No
     assert fuzz(fuzzed, {}, examples=5) == []
 
 
+@pytest.mark.parametrize(
+    ("scope", "agents", "untouched"),
+    [
+        ("read", ["*"], AGENTS),
+        ("operate", ["*"], ()),
+        ("deploy", ["a-*"], (AGENT,)),
+    ],
+)
+def test_with_any_key_every_answer_is_documented_and_what_it_may_not_do_is_not_done(
+    fuzzed: RunningServer, scope: str, agents: list[str], untouched: Collection[str]
+) -> None:
+    for name in AGENTS:
+        fuzzed.client.deploy(zip_package(AGENT, name=name))
+    pids = {name: fuzzed.client.agent(name).pid for name in untouched}
+    keys = key_ids(fuzzed)
+    key = fuzzed.client.create_key(f"{scope} {agents}", scope=scope, agents=agents)
+
+    breaches = fuzz(fuzzed, {"Authorization": f"Bearer {key.key}"}, examples=5)
+
+    assert breaches == []
+    assert {name: fuzzed.client.agent(name).pid for name in untouched} == pids
+    assert key_ids(fuzzed) == {*keys, key.id}
+
+
+def key_ids(server: RunningServer) -> set[str]:
+    return {str(key["id"]) for key in server.request("GET", "/v1/keys").json()["keys"]}
+
+
 def fuzz(server: RunningServer, headers: dict[str, str], *, examples: int) -> list[str]:
     """Send made-up requests to every operation, and give what was answered undocumented.
 
-    Half of those that name an agent name one that is there, if what came before did not remove it.
+    Two thirds of those that name an agent name one that is there, if what came before did not
+    remove it.
     """
     schema = schemathesis.openapi.from_dict(server.request("GET", "/openapi.json").json())
     schema.config.update(base_url=server.url)
     breaches = []
     for found in schema.get_all_operations():
         operation = found.ok()
-        server.client.deploy(zip_package(AGENT))
+        for name in AGENTS:
+            server.client.deploy(zip_package(AGENT, name=name))
         try:
             _fuzz_one(operation, headers, examples)
         except (AssertionError, FailureGroup) as error:
@@ -104,8 +136,9 @@ def _answer(case: schemathesis.Case, headers: dict[str, str]) -> schemathesis.Re
         query.setdefault("timeout", "0")
     case.query = query
     named = case.path_parameters or {}
-    if "agent" in named and len(str(named["agent"])) % 2:
-        case.path_parameters = {**named, "agent": AGENT}
+    if "agent" in named:
+        known = {1: AGENT, 2: OTHER}.get(len(str(named["agent"])) % 3)
+        case.path_parameters = {**named, "agent": known or named["agent"]}
     return case.call(headers=headers, timeout=SECONDS)
 
 
