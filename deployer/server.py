@@ -38,6 +38,7 @@ from deployer.explanations import Explanations
 from deployer.floods import Floods
 from deployer.intents import Intents
 from deployer.isolation import find_isolation
+from deployer.isolation_levels import IsolationLevel
 from deployer.keys import Caller
 from deployer.leftovers import end_leftovers, end_processes_of
 from deployer.limits.limiters import Limiter
@@ -89,11 +90,9 @@ def serve_beside(settings: Settings) -> None:
         ServeRefusedError: The server cannot start here; nothing was started.
     """
     state = prepare(settings)
-    isolation = require_isolation(state, settings)
+    require_isolation(state, settings)
     log_lines.begin(settings.log_format, settings.log_level)
     _log.info("ATOLL Deployment Server %s, state in %s", __version__, state.root)
-    for line in isolation:
-        _log.info("%s", line)
     Server(settings).run()
 
 
@@ -200,6 +199,7 @@ class Server:
         threading.Thread(target=self._recover, name="recovery", daemon=True).start()
         if self._settings.supervisor.url is None:
             threading.Thread(target=self._watch_parent, name="parent", daemon=True).start()
+        self._warn()
         _log.info("serving on %s", url_of(self._settings))
         with contextlib.suppress(SystemExit):
             listener.run()
@@ -215,6 +215,17 @@ class Server:
         # they were at is journaled, and the next process goes on from there.
         logging.shutdown()
         os._exit(0)
+
+    def _warn(self) -> None:
+        """Say in the log what is open: what `serve` printed nobody may have seen."""
+        isolation = self._parts.isolation
+        if isolation.level is IsolationLevel.FULL:
+            _log.info("isolation %s", isolation.level)
+        else:
+            _log.warning("isolation is only %s: %s", isolation.level, isolation.shortcomings)
+        if self._settings.auth == "none":
+            others = "no agent, but" if isolation.knows_callers else "every agent, and"
+            _log.warning("no key is asked for: %s whoever else gets here may do everything", others)
 
     def _end(self, _number: int, _frame: FrameType | None) -> NoReturn:
         self._services.waiting.close()  # or waitress waits 5 s for those who hold a request

@@ -62,6 +62,8 @@ def serve(settings: Settings) -> None:
         _say(line)
     if settings.auth == "token":
         _say(f"token in {state.token}")
+    else:
+        _say("warning: no key is asked for: whoever gets to this address may do everything")
     become_supervisord(state)
 
 

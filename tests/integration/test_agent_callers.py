@@ -125,3 +125,7 @@ def test_a_server_says_whether_it_knows_agents_when_they_call(
     knows = next(fact["holds"] for fact in facts if fact["name"] == "callers")
     assert knows is (level == "full")
     assert ("agents can drive this API" in server.output.read_text()) is not knows
+    log = (server.state.logs / "deployer.log").read_text()
+    (warning,) = [line for line in log.splitlines() if "no key is asked for" in line]
+    assert "WARNING" in warning
+    assert ("every agent, and" in warning) is not knows
