@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from deployer.cli.connections import remote
 from deployer.cli.durations import age
+from deployer.cli.tables import Column
 from deployer.cli.terminals import Terminal
 
 if TYPE_CHECKING:
     from deployer.client import Client
+
+_COLUMNS: Final = (
+    Column("NAME", narrow="cut"),
+    Column("AGENTS", narrow="cut"),
+    Column("CHANGED", priority=1),
+    Column("PROBLEM", narrow="wrap"),
+)
 
 
 @click.group
@@ -61,7 +69,7 @@ def list_secrets(client: Client, terminal: Terminal) -> None:
         terminal.line("no secrets; set one with `atoll-deployer secrets set NAME`")
     else:
         rows = [(s.name, ", ".join(s.agents), age(s.changed_at), s.problem) for s in found]
-        terminal.table(("NAME", "AGENTS", "CHANGED", "PROBLEM"), rows)
+        terminal.table(_COLUMNS, rows)
 
 
 @secrets.command("remove")

@@ -1,4 +1,4 @@
-"""Commands about agents: see them, start and stop them, wait for them, remove them."""
+"""Commands about one agent: see it, start and stop it, wait for it, remove it."""
 
 from __future__ import annotations
 
@@ -17,24 +17,6 @@ if TYPE_CHECKING:
     from deployer.client import Agent, Client, Connection
 
 _WAIT = click.option("--wait", "wait_seconds", default=60.0, show_default=True, metavar="SECONDS")
-
-
-@click.command("list")
-@remote
-def list_agents(client: Client, terminal: Terminal) -> None:
-    """List all agents."""
-    agents = client.agents()
-    if terminal.as_json:
-        terminal.documents("agents", agents)
-    elif not agents:
-        terminal.line("no agents; deploy one with `atoll-deployer push PACKAGE.zip`")
-    else:
-        titles = ("NAME", "STATUS", "RELEASE", "VERSION", "URL", "PID", "RESTARTS", "UP")
-        rows = [
-            (a.name, a.status, a.release, a.version, a.url, a.pid, a.restarts, _up(a))
-            for a in agents
-        ]
-        terminal.table(titles, rows)
 
 
 @click.command
@@ -128,7 +110,7 @@ def _tell(terminal: Terminal, agent: Agent) -> None:
             "version": agent.version,
             "checksum": agent.checksum,
             "pid": agent.pid,
-            "up": _up(agent),
+            "up": age(agent.started_at) if agent.pid else None,
             "restarts": agent.restarts,
             **_shares(agent),
             "health": health and (health.detail or ("good" if health.healthy else "bad")),
@@ -156,8 +138,4 @@ def _shares(agent: Agent) -> dict[str, str]:
     }
 
 
-def _up(agent: Agent) -> str | None:
-    return age(agent.started_at) if agent.pid else None
-
-
-COMMANDS = (list_agents, status, start, stop, restart, kill, wait, remove)
+COMMANDS = (status, start, stop, restart, kill, wait, remove)

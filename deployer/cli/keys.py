@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from deployer.cli.connections import remote
 from deployer.cli.durations import age
+from deployer.cli.tables import Column
 from deployer.cli.terminals import Terminal
 
 if TYPE_CHECKING:
@@ -15,6 +16,26 @@ if TYPE_CHECKING:
 
     from deployer.client import AuditEntry, Client, Key
 
+_KEYS: Final = (
+    Column("ID"),
+    Column("NAME", narrow="cut"),
+    Column("SCOPE"),
+    Column("AGENTS", narrow="cut"),
+    Column("AGE", priority=1),
+    Column("EXPIRES", priority=3),
+    Column("LAST USED", priority=2),
+)
+_ENTRIES: Final = (
+    Column("AT"),
+    Column("WHO"),
+    Column("NAME", priority=3, narrow="cut"),
+    Column("FROM", priority=2),
+    Column("WHAT"),
+    Column("AGENT", narrow="cut"),
+    Column("TARGET", priority=4, narrow="cut"),
+    Column("STATUS", priority=5),
+    Column("TIMES", priority=1),
+)
 _SCOPES = ("read", "operate", "deploy", "admin")
 
 
@@ -62,8 +83,7 @@ def list_keys(client: Client, terminal: Terminal) -> None:
     if terminal.as_json:
         terminal.documents("keys", found)
         return
-    titles = ("ID", "NAME", "SCOPE", "AGENTS", "AGE", "EXPIRES", "LAST USED")
-    terminal.table(titles, [_row(each) for each in found])
+    terminal.table(_KEYS, [_row(each) for each in found])
 
 
 @keys.command
@@ -91,8 +111,7 @@ def audit(
     if terminal.as_json:
         terminal.documents("entries", found)
         return
-    titles = ("AT", "WHO", "NAME", "FROM", "WHAT", "AGENT", "TARGET", "STATUS", "TIMES")
-    terminal.table(titles, [_entry(each) for each in found])
+    terminal.table(_ENTRIES, [_entry(each) for each in found])
 
 
 def _row(key: Key) -> tuple[object, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import sys
 import threading
@@ -37,7 +36,7 @@ class LogLines:
         self._prefixes = dict.fromkeys(names, "")
         if len(self._prefixes) > 1:
             width = max(map(len, names))
-            is_coloured = terminal.is_rich and "NO_COLOR" not in os.environ
+            is_coloured = terminal.is_coloured
             for number, name in enumerate(self._prefixes):
                 colour = _COLOURS[number % len(_COLOURS)] if is_coloured else None
                 self._prefixes[name] = f"{click.style(name.ljust(width), fg=colour)} | "

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from deployer.cli.connections import remote
 from deployer.cli.log_lines import LogLines, follow_all
+from deployer.cli.tables import Column
 from deployer.cli.terminals import Terminal
 
 if TYPE_CHECKING:
     from deployer.client import Client, Event
+
+_COLUMNS: Final = (
+    Column("AT"),
+    Column("AGENT", narrow="cut"),
+    Column("KIND", priority=1),
+    Column("MESSAGE", narrow="wrap"),
+)
 
 
 @click.command
@@ -89,7 +97,7 @@ def events(
             terminal.documents("events", shown)
         else:
             rows = [(_local_time(each), each.agent, each.kind, each.message) for each in shown]
-            terminal.table(("AT", "AGENT", "KIND", "MESSAGE"), rows)
+            terminal.table(_COLUMNS, rows)
         return
     # From where the list ends, so that nothing falls between the two.
     after = found[-1].id if found else 0

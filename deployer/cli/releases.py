@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from deployer.cli.connections import remote
 from deployer.cli.durations import age
 from deployer.cli.progress import StepLines, tell_deployed
+from deployer.cli.tables import Column
 from deployer.cli.terminals import Terminal
 
 if TYPE_CHECKING:
     from deployer.client import Client, Release
+
+_COLUMNS: Final = (
+    Column("RELEASE"),
+    Column("STATUS"),
+    Column(""),
+    Column("VERSION", narrow="cut"),
+    Column("CHECKSUM", priority=1),
+    Column("PYTHON", priority=2, narrow="cut"),
+    Column("AGE", priority=3),
+    Column("ROLLBACK", narrow="wrap"),
+)
 
 
 @click.command
@@ -24,7 +36,6 @@ def releases(client: Client, terminal: Terminal, name: str) -> None:
     if terminal.as_json:
         terminal.documents("releases", found)
         return
-    titles = ("RELEASE", "STATUS", "", "VERSION", "CHECKSUM", "PYTHON", "AGE", "ROLLBACK")
     rows = [
         (
             *_state(each),
@@ -33,7 +44,7 @@ def releases(client: Client, terminal: Terminal, name: str) -> None:
         )
         for each in found
     ]
-    terminal.table(titles, rows)
+    terminal.table(_COLUMNS, rows)
 
 
 @click.command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from deployer.cli import failures
+from deployer.cli import failures, tables
+from deployer.cli.tables import Column
 from deployer.errors import DeployerError
 
 if TYPE_CHECKING:
@@ -81,33 +83,41 @@ class Terminal:
         """Print a list for machines, as the server would give it whole."""
         self.document({name: [dict(each.document) for each in answers], "count": len(answers)})
 
-    def table(self, titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Print rows below their titles; None shows as a dash."""
-        texts = [[_cell(value) for value in row] for row in rows]
-        if self.is_rich:
-            from rich.table import Table  # noqa: PLC0415 - as for console
-            from rich.text import Text  # noqa: PLC0415
+    @property
+    def is_coloured(self) -> bool:
+        """Whether colours are seen and wanted; see no-color.org."""
+        return self.is_rich and not os.environ.get("NO_COLOR")
 
-            table = Table(*titles, box=None, pad_edge=False, header_style="bold")
-            for row in texts:
-                table.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in row))
-            self.console.print(table)
-            return
-        widths = [max(map(len, column)) for column in zip(titles, *texts, strict=True)]
-        for row in [list(titles), *texts]:
-            cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
-            click.echo("  ".join(cells).rstrip())
+    @property
+    def width(self) -> int | None:
+        """In characters; None where lines may be as long as they are."""
+        return shutil.get_terminal_size().columns if self.is_rich else None
+
+    def styled(self, padded: str, text: str | None = None) -> str:
+        """Colour a status word, by itself or padded."""
+        colour = _STYLES.get(padded if text is None else text)
+        return click.style(padded, fg=colour) if colour and self.is_coloured else padded
+
+    def table(self, columns: Sequence[Column | str], rows: Sequence[Sequence[object]]) -> None:
+        """Print rows below their titles, no wider than the terminal; None shows as a dash."""
+        for line in self.table_lines(columns, rows):
+            click.echo(line)
+
+    def table_lines(
+        self, columns: Sequence[Column | str], rows: Sequence[Sequence[object]]
+    ) -> list[str]:
+        """Set rows below their titles, as `table` prints them."""
+        texts = [[_cell(value) for value in row] for row in rows]
+        shapes = [Column(each) if isinstance(each, str) else each for each in columns]
+        titles, *others = tables.lines(shapes, texts, self.width, self.styled)
+        return [click.style(titles, bold=True) if self.is_coloured else titles, *others]
 
     def pairs(self, values: Mapping[str, object]) -> None:
         """Print names with their values; those that are None or empty are left out."""
         shown = {name: _cell(value) for name, value in values.items() if value not in {None, ""}}
         width = max(map(len, shown), default=0)
         for name, text in shown.items():
-            styled = text
-            if self.is_rich and text in _STYLES:
-                colour = None if "NO_COLOR" in os.environ else _STYLES[text]
-                styled = click.style(text, fg=colour)
-            click.echo(f"{name.ljust(width)}  {styled}")
+            click.echo(f"{name.ljust(width)}  {self.styled(text)}")
 
     def error(self, error: DeployerError) -> None:
         """Tell why a command failed."""
@@ -119,7 +129,7 @@ class Terminal:
                 self.document(problem)
             return
         first, *others = failures.lines(error)
-        coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
         click.echo(click.style(printable(first), fg="red" if coloured else None), err=True)
         for line in others:
             click.echo(printable(line), err=True)
