@@ -106,7 +106,11 @@ class Server:
         tempfile.tempdir = str(self._state.tmp)  # where waitress spools uploads
         self._url, self._credentials = _way_to_supervisord(self._state, settings)
         supervisord = _connect(self._url, self._credentials, settings)
-        self._damage = restore(self._state.database, self._state.database_copy)
+        self._damage = restore(
+            self._state.database,
+            self._state.database_copy,
+            is_missed=any(self._state.agents.glob("*/releases/*")),
+        )
         store = Store(self._state.database)
         isolation = find_isolation(self._state, settings.isolation)
         own_uids = isolation.agent_uids is not None

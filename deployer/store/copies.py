@@ -54,20 +54,23 @@ def find_damage(database: Path) -> str:
     return "" if tables else "it holds nothing"
 
 
-def restore(database: Path, copy: Path) -> str:
-    """Put the copy in the place of a damaged database, or nothing when the copy is no better.
+def restore(database: Path, copy: Path, *, is_missed: bool = False) -> str:
+    """Put the copy in the place of a database that is damaged or gone, unless it is no better.
 
     What was damaged is kept beside it, for whoever wants to look.
 
     Args:
         database: The file.
         copy: What `keep_copy` made.
+        is_missed: Whether there must have been a database: something on the disk is its doing.
 
     Returns:
-        What was wrong and what was done; empty when the database is sound.
+        What was wrong and what was done; empty when the database is sound, or nobody misses it.
     """
     copy.with_name(f"{copy.name}{_NEW}").unlink(missing_ok=True)  # of one killed half-way
     damage = find_damage(database)
+    if not database.exists() and (is_missed or copy.exists()):
+        damage = "it is not there"
     if not damage:
         return ""
     aside = database.with_name(f"{database.name}.damaged")
@@ -77,5 +80,5 @@ def restore(database: Path, copy: Path) -> str:
             part.replace(aside.with_name(f"{aside.name}{ending}"))
     if copy.exists() and not find_damage(copy):
         shutil.copyfile(copy, database)
-        return f"state.db was damaged ({damage}) and is restored from its copy"
-    return f"state.db was damaged ({damage}), had no sound copy, and is made anew"
+        return f"state.db was lost ({damage}) and is restored from its copy"
+    return f"state.db was lost ({damage}), had no sound copy, and is made anew"

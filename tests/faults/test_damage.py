@@ -81,6 +81,26 @@ def test_a_truncated_database_costs_no_agent(make_server: MakeServer, has_copy: 
     assert server.client.agent("one").version == "2.0.0"
 
 
+@pytest.mark.parametrize("has_copy", [True, False])
+def test_a_database_that_is_gone_costs_no_agent(make_server: MakeServer, has_copy: bool) -> None:  # noqa: FBT001 - parametrized
+    server = make_server()
+    deploy_two(server)
+    ports = {agent.name: agent.port for agent in server.client.agents()}
+    wait_until(lambda: copied_agents(server) == {"one": "running", "two": "running"}, 10)
+    assert server.stop() == 0
+    server.state.database.unlink()
+    if not has_copy:
+        server.state.database_copy.unlink()
+
+    server.start()
+
+    if not has_copy:  # what was desired was known to nobody else
+        server.client.start("one")
+        server.client.start("two")
+    wait_until(lambda: are_running(server, "one", "two"), 30, server.describe())
+    assert {agent.name: agent.port for agent in server.client.agents()} == ports
+
+
 def test_a_restored_database_undoes_nothing_that_was_meant(make_server: MakeServer) -> None:
     server = make_server()
     deploy_two(server)
