@@ -4,7 +4,7 @@ BIN := .venv/bin
 # tests wait more than they work
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: help demo test test-faults check audit fix bench openapi lock clean
+.PHONY: help demo test test-faults check audit fix bench openapi docs lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ bench: .venv/.installed  ## Measure against the bare floor, as ratios within one
 
 openapi: .venv/.installed  ## Write docs/openapi.json anew, after a change of the API
 	$(BIN)/python -m tests.openapi_json
+
+docs: .venv/.installed  ## Write what docs/ says of manifest, settings and problems anew
+	$(BIN)/python docs/reference.py
 
 lock: .venv/.installed  ## Resolve the dependencies anew, with hashes, for every platform
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \

@@ -40,7 +40,19 @@ class Table(BaseModel):
 
 
 class AgentTable(Table):
-    """``[agent]``: who it is and what is started."""
+    """``[agent]``: who it is and what is started.
+
+    Attributes:
+        name: 1 to 63 letters, digits, ``.``, ``_`` and ``-``, a letter or digit first. By it the
+            agent is started, stopped and updated.
+        version: The author's own, such as ``1.2.0``; shown, never compared.
+        description: One sentence; shown.
+        author: Shown.
+        license: Shown.
+        capabilities: What it can do, in words of ATOLL's; shown.
+        entrypoint: A Python file of the package such as ``main.py``, or a module such as
+            ``my_agent.server``; nothing: ``main.py``, else ``agent_implementation.py``.
+    """
 
     name: AgentName
     version: Version = ""
@@ -55,8 +67,9 @@ class DependenciesTable(Table):
     """``[dependencies]``: which Python, and what is added to requirements.txt.
 
     Attributes:
-        python: A version specifier of PEP 440; None: any.
-        packages: Requirements of PEP 508; `deployer.requirements` judges them.
+        python: A version specifier of PEP 440 such as ``>=3.9,<3.14``; ``3.11`` means
+            ``==3.11.*``; nothing: any.
+        packages: Requirements of PEP 508, as in requirements.txt.
     """
 
     python: PythonVersions | None = None
@@ -64,15 +77,16 @@ class DependenciesTable(Table):
 
 
 class ResourcesTable(Table):
-    """``[resources]``: what the agent may use.
+    """``[resources]``: what the agent may use, all of its processes together.
 
     Attributes:
-        cpu_limit: Cores, such as 0.5.
-        memory_limit: Bytes of main memory.
-        pids_limit: Processes and threads.
-        disk_limit: Bytes in the directories that the agent may write.
-        max_concurrent_requests: The agent's own business; shown.
-        health_check_interval: Seconds.
+        cpu_limit: Cores, such as 0.5; nothing: the server's ``limits.agent_cpus``.
+        memory_limit: Main memory; nothing: the server's ``limits.agent_memory``.
+        pids_limit: Processes and threads; nothing: the server's ``limits.agent_pids``.
+        disk_limit: What lies in the directories that it may write; nothing: the server's
+            ``limits.agent_disk``.
+        max_concurrent_requests: ATOLL's; shown, and left to the agent.
+        health_check_interval: Seconds between two health checks, where ``[health]`` says nothing.
     """
 
     cpu_limit: Annotated[Number, Field(gt=0, le=4096)] | None = None
@@ -87,15 +101,16 @@ class DeploymentTable(Table):
     """``[deployment]``: how a release is started, restarted and replaced.
 
     Attributes:
-        port: The port that the agent would like; 0: any of the server's.
-        auto_restart: Whether it is started again when it dies by itself.
-        max_restarts: Restarts within the window before it is left alone.
-        restart_delay: Seconds.
-        strategy: How a new release takes over; None: the server's choice.
+        port: The port that the agent would like, from 1024; 0: any of the server's.
+        auto_restart: Whether it is started again when it dies by itself. Where this key or one
+            of the next two is not said, the server's ``defaults`` hold.
+        max_restarts: Restarts within a minute before it is left alone for longer and longer.
+        restart_delay: Seconds before the second restart in a row; doubled for each after it.
+        strategy: How a new release takes over; nothing: ``rehearse``.
         rehearse_data: Rehearse with the real data directory instead of an empty one.
         socket: ``inherit``: the agent takes a listening socket over instead of binding one.
         min_healthy_seconds: How long a new release must stay healthy before it takes over.
-        stop_seconds: From SIGTERM to SIGKILL.
+        stop_seconds: Seconds from SIGTERM to SIGKILL.
     """
 
     port: WantedPort = 0
@@ -113,11 +128,13 @@ class HealthTable(Table):
     """``[health]``: the question that tells whether a release serves.
 
     Attributes:
-        path: An HTTP path; empty: the port accepts a connection.
-        start_seconds: Until the first good answer.
-        interval_seconds: Between two questions.
-        timeout_seconds: For one answer.
-        failures: Bad answers in a row.
+        path: An HTTP path, answered with 2xx; empty: it is enough that the port accepts a
+            connection.
+        start_seconds: Seconds from the start until the first good answer.
+        interval_seconds: Seconds between two questions; nothing: the server's
+            ``defaults.health_check_interval``.
+        timeout_seconds: Seconds for one answer.
+        failures: Bad answers in a row before a running agent is restarted.
     """
 
     path: HealthPath = "/health"

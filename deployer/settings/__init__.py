@@ -81,30 +81,30 @@ class LimitSettings(Section):
     """How much the server takes.
 
     Attributes:
-        upload_bytes: Of one ZIP.
-        entries: In one ZIP.
-        file_bytes: Of one unpacked file.
-        total_bytes: Of all unpacked files of one ZIP.
+        upload_bytes: The size of one ZIP.
+        entries: Files and folders in one ZIP.
+        file_bytes: The size of one unpacked file.
+        total_bytes: The size of all unpacked files of one ZIP.
         ratio: Unpacked to packed bytes of one file; asked of files above 10 MiB only.
         depth: Folders inside each other.
-        free_bytes: Left on the disk, or no environment is made.
-        install_seconds: Until an installation is given up.
-        log_bytes: Of one log file before it is rotated.
-        log_backups: Rotated log files that are kept.
-        wrong_keys: From one address in a minute before it is told to wait.
+        free_bytes: What must be left on the disk, or no environment is made.
+        install_seconds: How long an installation may take before it is given up.
+        log_bytes: The size of a log file before it is rotated.
+        log_backups: How many rotated files are kept of each log.
+        wrong_keys: Wrong keys from one address in a minute before it is told to wait.
         log_bytes_per_second: How fast an agent may write its logs for good.
         log_burst_seconds: For how long twice as fast, before it counts as a flood.
         log_flood: What then becomes of it: it waits in its writes, or is stopped. A supervisord
             without our plugin cannot make it wait: there it is stopped in any case.
-        disk_seconds: Between two looks at what agents have on the disk.
+        disk_seconds: Seconds between two looks at what agents have on the disk.
         disk_over: What becomes of an agent over its limit there: it is told, or stopped as well.
-        agent_memory: Bytes of main memory of an agent whose manifest says nothing; None: no limit.
-        agent_cpus: The same for CPU seconds a second.
+        agent_memory: Main memory of an agent whose manifest says nothing; nothing: no limit.
+        agent_cpus: The same for cores.
         agent_pids: The same for processes and threads.
-        agent_disk: The same for bytes in the directories that it may write.
+        agent_disk: The same for what lies in the directories that it may write.
         mechanisms: What may hold agents to their limits; what works here is used, the first best.
-        waiting_requests: Held or streaming requests at once.
-        atoll_wait_seconds: Until a request of ATOLL's client is let go; it gives up after 30.
+        waiting_requests: Held or streaming requests at once; one key has half of them at most.
+        atoll_wait_seconds: How long a request of ATOLL's client is held; it gives up after 30.
     """
 
     upload_bytes: Bytes = 512 * _MIB
@@ -141,9 +141,9 @@ class DefaultSettings(Section):
 
     Attributes:
         auto_restart: Start an agent again that died by itself (ATOLL: ``restart_on_failure``).
-        max_restarts: Restarts within the window before it is left alone.
-        restart_delay: Seconds.
-        health_check_interval: Seconds.
+        max_restarts: Restarts within a minute before it is left alone for longer and longer.
+        restart_delay: Seconds before the second restart in a row; doubled for each after it.
+        health_check_interval: Seconds between two health checks.
     """
 
     auto_restart: Flag = True
@@ -173,8 +173,8 @@ class SupervisorSettings(Section):
     Attributes:
         url: Its XML-RPC, ``unix:///run/supervisor.sock`` or ``http://127.0.0.1:9001``.
         conf_d: The directory that its ``[include]`` reads.
-        username: Of its HTTP server.
-        password: Of its HTTP server; never shown.
+        username: What its HTTP server asks for.
+        password: The same; never shown.
     """
 
     url: Url | None = None
@@ -184,7 +184,12 @@ class SupervisorSettings(Section):
 
 
 class PortPreference(BaseModel):
-    """An agent of ATOLL's configuration file: only the port that it would like is read."""
+    """An agent of ATOLL's configuration file: only the port that it would like is read.
+
+    Attributes:
+        name: The agent's.
+        port: What it gets if it is free, has had no other, and its manifest asks for none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -201,22 +206,26 @@ class Settings(Section):
         api_port: The port of the API.
         agent_base_port: The first port for agents.
         max_agents: How many agents there may be, and how many ports.
-        auth: ``none`` is taken only while nobody else can reach `host`.
-        socket_mode: Who may call where `host` is a Unix socket, ``unix:/PATH``.
-        trusted_proxies: Whose word is taken on where a request came from, and on certificates.
+        auth: Whether clients need a key; ``none`` is taken only while nobody but this machine
+            can reach `host`.
+        socket_mode: Who may call where `host` is a Unix socket: the server's user, its group too,
+            or everybody here.
+        trusted_proxies: Whose word is taken on where a request came from, and on certificates:
+            addresses, networks, or ``unix`` for who calls by the Unix socket.
         client_certificates: What their holders may do; the first that fits counts.
-        agent_host: The host in the connection info; None: the one that the client called.
-        agent_bind: What agents bind; None: see `bind_address`.
+        agent_host: The host in the addresses of agents; nothing: the one that the client called.
+        agent_bind: The address that agents bind; nothing: 127.0.0.1 while the API is on loopback
+            or on a Unix socket, else 0.0.0.0.
         runtime_requirements: What starts packages without an entry point, such as ATOLL itself;
             installed beside the requirements of those, and of no others.
-        index_url: The package index; None: the installer's own, PyPI.
+        index_url: The package index; nothing: the installer's own, PyPI.
         extra_index_urls: Asked before `index_url`; the first that knows a name decides.
         find_links: Directories or addresses with wheels.
         installer: What resolves and installs.
         exclude_newer: An RFC 3339 date; dependencies uploaded later do not exist.
         install: What may be installed.
         lock_max_age_seconds: How long a lock is used again for equal requirements.
-        cache_dir: The installer's cache; None: in the state directory.
+        cache_dir: The installer's cache; nothing: in the state directory.
         python: Where interpreters come from.
         limits: How much the server takes.
         defaults: For manifests that say nothing.
@@ -226,11 +235,12 @@ class Settings(Section):
         scan: Who looks into a release before it runs.
         log_format: How lines of the server's own log are written: for people, or as JSON.
         log_level: The least that is written there.
-        agents: ATOLL's list of agents; read for `port_preferences`, never as state.
+        agents: ATOLL's list of agents; read for the ports that they would like, never as state.
         events_kept: Lines of the timeline before the oldest go.
         events_days: How old a line of the timeline may become.
         audit_days: How old an entry of the audit may become; 0: as old as it likes.
-        releases_kept: Releases of an agent that stay, with the current and the one before it.
+        releases_kept: The newest releases of an agent that stay; the current one and the one
+            before it stay in any case.
         packages_kept_hours: How long an uploaded package stays that no release was made from.
     """
 

@@ -28,7 +28,7 @@ class InstallSettings(Section):
             ``--hash``: nothing is installed that the author has not seen.
         allowed_indexes: All that `index_url`, `extra_index_urls`, `find_links` and direct
             addresses may lie below; none: no limit.
-        allow_sdist: What has no wheel is built, in a sandbox.
+        allow_sdist: What has no wheel is built from source, in a sandbox.
         allow_direct_urls: Authors may name an archive by its https address instead of a version.
     """
 

@@ -17,10 +17,10 @@ class ScanSettings(Section):
     """Who looks into a release before it runs.
 
     Attributes:
-        osv_archive: OSV's archive of advisories for PyPI, a local file; None: nobody compares.
+        osv_archive: OSV's archive of advisories for PyPI, a local file; nothing: nobody compares.
         command: An external scanner: it is given the code's directory as its last word, and
             prints ``{"findings": [{"rule", "file", "line", "message", "severity"}]}``.
-        seconds: For each scanner.
+        seconds: How long each scanner may take.
         block: Rules that keep a release from going live; none: findings are only told.
     """
 

@@ -43,4 +43,5 @@ if __name__ == "__main__":
     # It also says where to listen; outside of it, these defaults let you try the agent by hand.
     host = os.environ.get("HOST", "127.0.0.1")
     port = int(os.environ.get("PORT", "8100"))
+    print(f"serving on {host}:{port}", flush=True)  # what an agent prints is its log
     waitress.serve(app, host=host, port=port)
