@@ -347,3 +347,14 @@ def test_a_real_server_that_comes_late_is_noticed_in_time() -> None:
 
     assert answer.healthy
     assert noticed_at - listening_at[0] < 0.1  # 6 ms on an idle machine
+
+
+def test_asking_two_hundred_agents_costs_less_than_a_twentieth_of_a_core() -> None:
+    with server(saying("200 OK", b'{"status": "healthy"}')) as port:
+        check("127.0.0.1", port, HTTP)
+        began = time.thread_time()  # of this thread alone, whatever else the machine does
+        answers = [check("127.0.0.1", port, HTTP) for _ in range(200)]
+        spent = time.thread_time() - began
+
+    assert all(answer.healthy for answer in answers)
+    assert spent < HealthCheck().interval_seconds / 20

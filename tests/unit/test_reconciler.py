@@ -10,14 +10,24 @@ from typing import Any, cast
 
 import pytest
 
-from deployer.model import Agent, Answer, Desired, Process, Release, RestartPolicy, State
+from deployer.model import (
+    Agent,
+    Answer,
+    DeploymentStatus,
+    Desired,
+    Process,
+    Release,
+    RestartPolicy,
+    State,
+    Strategy,
+)
 from deployer.parts import Parts
 from deployer.readings import Reading
 from deployer.reconciler import Reconciler
 from deployer.retries import Retries
 from deployer.state_dir import StateDir
 from deployer.statuses import AgentView
-from deployer.store import Store
+from deployer.store import Request, Store
 from tests.servers import wait_until
 from tests.stored_packages import PACKAGE
 
@@ -53,6 +63,7 @@ class World:
         self.process: Process | None = None
         self.reading: Reading | None = None
         self.brought_back = 0
+        self.put_to_rest_count = 0
         adapters: dict[str, Any] = {
             each.name: Quiet() for each in fields(Parts) if each.default_factory is MISSING
         }
@@ -76,6 +87,9 @@ class World:
 
     def bring_back(self, _name: str) -> None:
         self.brought_back += 1
+
+    def put_to_rest(self, _name: str) -> None:
+        self.put_to_rest_count += 1
 
     def look_after(self, seconds: float) -> int:
         """Look twice, as far apart as it takes to be sure, and tell how often it was tried."""
@@ -111,6 +125,31 @@ def test_what_looks_wrong_for_less_than_a_second_is_left_alone(world: World) -> 
 
 def test_what_is_down_for_longer_is_brought_back(world: World) -> None:
     assert world.look_after(0) == 1
+
+
+def test_an_agent_that_is_down_while_it_is_deployed_is_left_alone(world: World) -> None:
+    deployment = world.store.deployments.submit(Request(PACKAGE, Strategy.REPLACE))
+    while_it_waits = world.look_after(0)
+    assert world.store.deployments.begin(deployment)
+    while_it_runs = world.look_after(60)
+    world.store.deployments.end(deployment, DeploymentStatus.FAILED, None)
+
+    assert (while_it_waits, while_it_runs, world.look_after(0)) == (0, 0, 1)
+
+
+def test_an_agent_that_somebody_is_at_work_on_is_left_alone(world: World) -> None:
+    with world.parts.locks.hold("greeter", "a stop", timeout_seconds=1):
+        assert world.look_after(60) == 0
+
+    assert world.look_after(0) == 1
+
+
+def test_what_runs_and_is_to_be_stopped_is_put_to_rest_and_not_started(world: World) -> None:
+    world.agent = replace(world.agent, desired=Desired.STOPPED)
+    world.process = Process("greeter--1", State.RUNNING, pid=7, started_at=NOON)
+
+    assert world.look_after(0) == 0
+    assert world.put_to_rest_count == 1
 
 
 def test_an_agent_that_loops_is_tried_again_only_when_its_time_has_come(world: World) -> None:

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -91,6 +92,13 @@ class Quiet:
         return lambda *_arguments, **_options: None
 
 
+class Installers(Quiet):
+    """Something that has a Python for everybody, and installs nothing."""
+
+    def choose_python(self, _wanted: object, **_options: object) -> SimpleNamespace:
+        return SimpleNamespace(version="3.11.2", path=Path("/usr/bin/python3"))
+
+
 class Files(Quiet):
     """Directories of releases, some of which cannot be deleted."""
 
@@ -129,7 +137,7 @@ class Server:
         self.agents = Agents(self.parts, cast("Any", self.processes))
         self.deployments = Deployments(
             self.parts,
-            cast("Any", Quiet()),
+            cast("Any", Installers()),
             runs=cast("Any", self.processes),
             scans=cast("Any", Quiet()),
         )
@@ -277,6 +285,22 @@ def test_on_a_full_disk_what_serves_is_not_stopped_for_what_could_not_start(
     failure = server.store.deployments.get(deployment.id).failure
     assert failure is not None
     assert "disk full" in failure.cause
+
+
+def test_what_the_disk_has_no_room_for_is_not_even_unpacked(server: Server, tmp_path: Path) -> None:
+    large = replace(PACKAGE, md5="c" * 32, sha256="d" * 64, unpacked_bytes=2**62)
+    server.store.packages.add(large)
+    deployment = server.store.deployments.submit(Request(large, Strategy.REPLACE))
+
+    server.deployments.run(deployment, canceled=lambda: False)
+
+    ended = server.store.deployments.get(deployment.id)
+    assert ended.failure is not None
+    assert (ended.failure.code, ended.steps[-1].name) == ("no-space", "unpack")
+    assert "bytes left" in ended.failure.cause
+    assert server.processes.up == {1}
+    assert [each.number for each in server.store.releases.of_agent("greeter")] == [2, 1]
+    assert not list(tmp_path.glob("agents/*"))
 
 
 def test_a_release_that_never_served_leaves_the_way_back_as_it_was(server: Server) -> None:
