@@ -78,7 +78,7 @@ def test_supervisord_starts_the_api_without_waiting_for_its_next_turn(
         for sentence in ("supervisord started", "spawned: 'atoll-deployer'")
         if (found := re.search(rf"(?m)^(\S+ \S+) INFO {sentence}", log))
     )
-    assert (spawned - begun).total_seconds() < 0.5  # a turn takes a second
+    assert (spawned - begun).total_seconds() < 0.9  # a turn takes a second
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -91,7 +91,7 @@ def test_a_signal_stops_every_agent_at_once_and_leaves_nothing(
             zip_package(
                 "ignores_term",
                 name=name,
-                replace={"[health]": "[deployment]\nstop_seconds = 1\n[health]"},
+                replace={"[health]": "[deployment]\nstop_seconds = 3\n[health]"},
             )
         )
     ports = [server.port, *(agent.port for agent in server.client.agents())]
@@ -101,7 +101,7 @@ def test_a_signal_stops_every_agent_at_once_and_leaves_nothing(
     server.process.send_signal(number)
 
     assert server.process.wait(20) == 0
-    assert 0.9 < time.monotonic() - began < 2.9  # one stop time, not three
+    assert 2.9 < time.monotonic() - began < 8.9  # one stop time, not three
     assert wait_gone(server.state.root) == []
     assert not any(listens(port) for port in ports if port is not None)
     assert sorted(path.name for path in server.state.run.iterdir()) == ["lock"]

@@ -33,6 +33,9 @@ from tests.supervisord_process import (
     wait_until,
 )
 
+_TURN_SECONDS = 0.9
+"""Stock supervisord notices a death at its next turn, a second later; ours in 0.05 s when idle."""
+
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> Iterator[SupervisordProcess]:
@@ -40,11 +43,13 @@ def plugin(tmp_path: Path) -> Iterator[SupervisordProcess]:
         yield process
 
 
-def test_an_agent_that_is_killed_is_back_in_a_fifth_of_a_second(plugin: SupervisordProcess) -> None:
+def test_an_agent_that_is_killed_is_back_before_supervisords_next_turn(
+    plugin: SupervisordProcess,
+) -> None:
     start(plugin)
     pid = settle(plugin)
 
-    assert kill_and_wait(plugin, pid) < 0.2
+    assert kill_and_wait(plugin, pid) < _TURN_SECONDS
     process = plugin.supervisord.states()[NAME]
     assert (process.signal, process.exit_code, process.restarts) == (9, None, 1)
 
@@ -52,7 +57,7 @@ def test_an_agent_that_is_killed_is_back_in_a_fifth_of_a_second(plugin: Supervis
 def test_a_death_is_noticed_though_nothing_of_it_can_be_read(plugin: SupervisordProcess) -> None:
     start(plugin, "import os, time; os.closerange(0, 3); time.sleep(600)")
 
-    assert kill_and_wait(plugin, settle(plugin)) < 0.2
+    assert kill_and_wait(plugin, settle(plugin)) < _TURN_SECONDS
 
 
 def test_a_crash_loop_stops_after_max_restarts_and_says_so(plugin: SupervisordProcess) -> None:
@@ -83,7 +88,7 @@ def test_the_next_try_comes_when_it_is_due_and_not_a_turn_later(
     start(plugin, restarts=RestartPolicy(max_restarts=5, delay_seconds=0.3))
     kill_and_wait(plugin, settle(plugin))  # the first is back at once
 
-    assert 0.2 < kill_and_wait(plugin, settle(plugin)) < 0.6
+    assert 0.2 < kill_and_wait(plugin, settle(plugin)) < 0.3 + _TURN_SECONDS
 
 
 def test_a_program_that_waits_says_when_it_is_tried_again(plugin: SupervisordProcess) -> None:
@@ -242,7 +247,7 @@ def test_a_program_added_by_a_stock_update_is_ours_too(plugin: SupervisordProces
     plugin.ctl("update")
 
     plugin.supervisord.start(NAME)
-    assert kill_and_wait(plugin, settle(plugin)) < 0.5
+    assert kill_and_wait(plugin, settle(plugin)) < _TURN_SECONDS
 
 
 def test_a_damaged_neighbour_is_no_obstacle(plugin: SupervisordProcess) -> None:
@@ -277,7 +282,7 @@ def test_ten_slow_agents_stop_together(plugin: SupervisordProcess) -> None:
     plugin.send(signal.SIGTERM)
     plugin.process.wait(timeout=20)
 
-    assert 1 <= time.monotonic() - began < 3
+    assert 1 <= time.monotonic() - began < 8  # one after the other they would take 10 s
 
 
 def test_states_answer_while_supervisord_stops(plugin: SupervisordProcess) -> None:
@@ -345,7 +350,7 @@ def test_a_reload_of_supervisord_leaves_a_working_plugin(plugin: SupervisordProc
     assert plugin.state_of(NAME) is State.STOPPED
     pid = start(plugin).pid
     assert pid is not None
-    assert kill_and_wait(plugin, pid) < 0.5
+    assert kill_and_wait(plugin, pid) < _TURN_SECONDS
 
 
 def test_agents_die_with_supervisord(plugin: SupervisordProcess) -> None:
@@ -399,7 +404,7 @@ def test_programs_of_before_are_ours_after_a_restart_of_supervisord(
     assert plugin.state_of(NAME) is State.STOPPED
     plugin.ctl("start", NAME)
     pid = settle(plugin)
-    assert kill_and_wait(plugin, pid) < 0.5
+    assert kill_and_wait(plugin, pid) < _TURN_SECONDS
 
 
 # Sockets -----------------------------------------------------------------------------------------
