@@ -5,8 +5,8 @@ that a deployment or an act reaches is appended to ``FILE.trace``; at the place 
 in the file's first line, that line is removed, with the last one the file, and the process kills
 itself by SIGKILL, as the kernel or an operator might at just that moment. Where ``supervisord``
 follows the number, it is this process's parent that is killed, and this one goes on for as long as
-it has not noticed. Where ``recovery`` follows it, the places are those that a new process reaches
-while it sets right what the last one left.
+it has not noticed; where ``everything`` does, both are. Where ``recovery`` follows it, the places
+are those that a new process reaches while it sets right what the last one left.
 """
 
 from __future__ import annotations
@@ -60,4 +60,7 @@ def _count_up(path: Path, place: str, *, is_recovery: bool) -> None:
             path.write_text("\n".join(later), encoding="ascii")
         else:
             path.unlink()
-        os.kill(os.getppid() if "supervisord" in words else os.getpid(), signal.SIGKILL)
+        if "supervisord" in words or "everything" in words:
+            os.kill(os.getppid(), signal.SIGKILL)
+        if "supervisord" not in words:
+            os.kill(os.getpid(), signal.SIGKILL)
