@@ -7,7 +7,7 @@ import io
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from deployer.errors import PackageInvalidError
 
@@ -45,10 +45,20 @@ class Archive:
             yield io.BytesIO(self.source)
 
 
+class Readable(Protocol):
+    """What can be read from its beginning, as often as it takes."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Give the next bytes, none at the end."""
+
+    def seek(self, offset: int, /) -> int:
+        """Go to a place."""
+
+
 class Upload:
     """A body for requests that tells how much of it is sent."""
 
-    def __init__(self, file: BinaryIO, size_bytes: int, on_sent: Callable[[int], None]) -> None:
+    def __init__(self, file: Readable, size_bytes: int, on_sent: Callable[[int], None]) -> None:
         """Read from file; on_sent is told the bytes handed out so far, after each chunk."""
         self._file = file
         self._size_bytes = size_bytes
@@ -65,6 +75,11 @@ class Upload:
         self._sent_bytes += len(chunk)
         self._on_sent(self._sent_bytes)
         return chunk
+
+    def rewind(self) -> None:
+        """Begin anew, for a request that is sent again."""
+        self._file.seek(0)
+        self._sent_bytes = 0
 
 
 def open_archive(package: Path | str | bytes) -> Archive:

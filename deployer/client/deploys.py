@@ -6,6 +6,7 @@ import base64
 import contextlib
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from deployer.byte_sizes import size_text
@@ -66,7 +67,13 @@ def upload(
     try:
         with archive.open() as file:
             body = Upload(file, archive.size_bytes, tell_percent)
-            reply = session.call("POST", "/v1/packages", body=body, headers=_headers(archive))
+            reply = session.call(
+                "POST",
+                "/v1/packages",
+                body=body,
+                headers=_headers(archive),
+                is_idempotent=True,  # those bytes are stored once
+            )
     except DeployerError as error:
         clock.tell("failed", error.cause or error.detail)
         raise
@@ -119,6 +126,8 @@ def deploy(
     options: dict[str, Any],
     wait_seconds: float,
     on_progress: Callable[[Step], None] | None = None,
+    *,
+    idempotency_key: str,
 ) -> Deployed:
     """Deploy a package by its MD5, uploading it only when the server does not have it.
 
@@ -130,12 +139,15 @@ def deploy(
         options: Further members of the request: strategy, force, start.
         wait_seconds: For the whole deployment.
         on_progress: Is told of each change of a step.
+        idempotency_key: Names this deployment among all that this caller asks for.
 
     Raises:
         WaitTimeoutError: It is not over after wait_seconds; it goes on.
         DeployerError: Why it failed, by the server's own class; `deployment_of` has its steps.
     """
-    reply = name_package(session, _PATH, archive, options, on_progress)
+    reply = name_package(
+        session, _PATH, archive, options, on_progress, idempotency_key=idempotency_key
+    )
     if "id" not in reply.document:
         return Deployed(connection=Connection.read(reply.document), deployment=None)
     deployment = Deployment.read(reply.document)
@@ -150,6 +162,7 @@ def name_package(
     on_progress: Callable[[Step], None] | None = None,
     *,
     hold_seconds: float = START_SECONDS,
+    idempotency_key: str | None = None,
 ) -> Reply:
     """Ask something about a package, which is uploaded when the server does not have it.
 
@@ -160,15 +173,25 @@ def name_package(
         options: Further members of the request.
         on_progress: Is told of the step ``upload``, at each percent.
         hold_seconds: How long the server may hold the request.
+        idempotency_key: Of the request; None: it only looks.
     """
 
     def ask(checksum: str) -> Reply:
         media = {"package": checksum} | options
+        call = partial(
+            session.call,
+            "POST",
+            path,
+            media=media,
+            hold_seconds=hold_seconds,
+            idempotency_key=idempotency_key,
+            is_idempotent=True,
+        )
         try:
-            return session.call("POST", path, media=media, hold_seconds=hold_seconds)
+            return call()
         except PackageUnknownError:
             upload(session, archive, on_progress)
-        return session.call("POST", path, media=media, hold_seconds=hold_seconds)
+        return call()
 
     _vouch(session, archive, on_progress)
     try:

@@ -23,6 +23,30 @@ class Health(Answer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Check(Answer):
+    """One thing that must be so for the server to take work, or that is worth knowing."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness(Answer):
+    """Whether the server takes work.
+
+    Attributes:
+        status: ``ready``, or another word while it does not.
+        checks: What was looked at.
+    """
+
+    status: str
+    checks: tuple[Check, ...] = field(
+        default=(), metadata={"read": lambda each: tuple(map(Check.read, each))}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Package(Answer):
     """A package that the server holds."""
 

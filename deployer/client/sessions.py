@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -14,17 +13,29 @@ from requests.auth import AuthBase
 
 from deployer import __version__
 from deployer.client.problems import error_from_problem, error_from_status
-from deployer.errors import AuthenticationRequiredError, ServerUnreachableError
+from deployer.client.retries import (
+    IDEMPOTENT_METHODS,
+    PATIENT_PAUSES,
+    PAUSES,
+    Retries,
+    told_seconds,
+)
+from deployer.errors import (
+    AuthenticationRequiredError,
+    DeployerError,
+    Kind,
+    ServerUnreachableError,
+)
 from deployer.http_sessions import http_url, open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
+
+    from deployer.client.archives import Upload
 
 CONNECT_SECONDS: Final = 10.0
-_RETRY_AFTER_SECONDS: Final = (0.2, 0.8)  # enough for an API that its supervisor starts again
-_RETRIED_METHODS: Final = frozenset({"GET", "HEAD"})
 _GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
-_FIRST_REDIRECT, _FIRST_ERROR = 300, 400
+_NO_CONTENT, _FIRST_REDIRECT, _FIRST_ERROR = 204, 300, 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,7 @@ class Session:
         # A proxy named in the variables is for the world outside and cannot reach this host's
         # loopback, but would get to see the token.
         self._http.trust_env = not _is_local(self.url)
+        self._has_answered = False
 
     def twin(self) -> Self:
         """Make another way to the same server, for another thread."""
@@ -92,21 +104,25 @@ class Session:
         """Let go of the connections."""
         self._http.close()
 
-    def call(
+    def call(  # noqa: PLR0913 - each is a part of the request, by its name
         self,
         method: str,
         path: str,
         *,
         params: Mapping[str, Any] | None = None,
         media: Any = None,
-        body: Any = None,
+        body: bytes | Upload | None = None,
         headers: Mapping[str, str] | None = None,
         hold_seconds: float = 0,
+        idempotency_key: str | None = None,
+        is_idempotent: bool = False,
+        also_good: Collection[int] = (),
     ) -> Reply:
         """Send one request and read its answer.
 
-        GET and HEAD are tried again, twice, when the connection fails or a proxy says that the
-        server is not there; other methods never.
+        What does no more when it is sent twice is tried again when the connection fails or a proxy
+        says that the server is not there, and when the server says when to ask again: GET, HEAD,
+        PUT and DELETE, what comes with a key, and what its caller says is so.
 
         Args:
             method: Of HTTP.
@@ -116,23 +132,51 @@ class Session:
             body: Bytes to send, or an object with ``read`` and ``__len__``.
             headers: To send beside the session's own.
             hold_seconds: How long the server was asked to hold the request.
+            idempotency_key: By which the server knows a request that it has done already.
+            is_idempotent: That it does no more when it is sent twice, whatever its method.
+            also_good: Statuses that are no errors here.
 
         Raises:
             DeployerError: The server's own error, rebuilt from its problem document.
             ServerUnreachableError: No answer, or none that such a server gives.
         """
-        attempts = len(_RETRY_AFTER_SECONDS) if method in _RETRIED_METHODS else 0
-        for pause_seconds in _RETRY_AFTER_SECONDS[:attempts]:
+        sent = dict(headers or {})
+        if idempotency_key is not None:
+            sent["Idempotency-Key"] = f'"{idempotency_key}"'
+            is_idempotent = True
+        may_repeat = is_idempotent or method in IDEMPOTENT_METHODS
+        pauses = PATIENT_PAUSES if self._has_answered else PAUSES
+        retries = Retries(pauses if may_repeat else ())
+        is_repeated = False
+        while True:
             try:
-                response = self._send(method, path, params, media, body, headers, hold_seconds)
+                response = self._send(method, path, params, media, body, sent, hold_seconds)
             except ServerUnreachableError as error:
-                if isinstance(error.__cause__, requests.Timeout):
-                    raise  # it is there, and slow: asking again would only add to that
+                # It is there, and slow: asking again would only add to that.
+                if isinstance(error.__cause__, requests.Timeout) or not retries.pause():
+                    raise
             else:
-                if response.status_code not in _GATEWAY_STATUSES or _is_problem(response):
-                    return self._reply(response)
-            time.sleep(pause_seconds)
-        return self._reply(self._send(method, path, params, media, body, headers, hold_seconds))
+                self._has_answered = True
+                if not self._is_put_off(response, retries):
+                    break
+            is_repeated = True
+            if body is not None and not isinstance(body, bytes):
+                body.rewind()
+        try:
+            return self._reply(response, also_good)
+        except DeployerError as error:
+            if method == "DELETE" and is_repeated and error.kind is Kind.UNKNOWN:
+                return Reply(_NO_CONTENT, {})  # the request whose answer was lost has done it
+            raise
+
+    @staticmethod
+    def _is_put_off(response: requests.Response, retries: Retries) -> bool:
+        """Tell whether to ask again, after the time that this takes."""
+        document = _json_object(response) if response.status_code >= _FIRST_ERROR else None
+        seconds = told_seconds(response.status_code, response.headers, document)
+        if seconds is not None:
+            return retries.pause_as_told(seconds)
+        return response.status_code in _GATEWAY_STATUSES and document is None and retries.pause()
 
     @contextmanager
     def stream(
@@ -170,8 +214,8 @@ class Session:
         path: str,
         params: Mapping[str, Any] | None,
         media: Any,
-        body: Any,
-        headers: Mapping[str, str] | None,
+        body: bytes | Upload | None,
+        headers: Mapping[str, str],
         hold_seconds: float,
     ) -> requests.Response:
         url = self._root + path
@@ -191,8 +235,20 @@ class Session:
                 allow_redirects=False,  # would turn a POST into a GET without a word
             )
 
-    def _reply(self, response: requests.Response) -> Reply:
+    def text(self, path: str) -> str:
+        """Read what is no JSON, as text; tried once.
+
+        Raises:
+            DeployerError: The server's own error.
+            ServerUnreachableError: No answer.
+        """
+        response = self._send("GET", path, None, None, None, {"Accept": "text/plain"}, 0)
         self._raise_for_error(response)
+        return response.text
+
+    def _reply(self, response: requests.Response, also_good: Collection[int]) -> Reply:
+        if response.status_code not in also_good:
+            self._raise_for_error(response)
         if not response.content:
             return Reply(response.status_code, {})
         document = _json_object(response)
@@ -265,10 +321,6 @@ def _json_object(response: requests.Response) -> Mapping[str, Any] | None:
     except ValueError:
         return None
     return document if isinstance(document, dict) else None
-
-
-def _is_problem(response: requests.Response) -> bool:
-    return _json_object(response) is not None
 
 
 def _lines(response: requests.Response, server: str) -> Iterator[str]:

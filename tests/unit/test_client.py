@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deployer.client import Client, Deployment, Step, deployment_of
+from deployer.client import Client, Deployment, Step, deployment_of, retries
 from deployer.client.archives import open_archive
+from deployer.client.sessions import Session
 from deployer.client.streams import ServerSentEvent, events
 from deployer.errors import (
     AgentUnknownError,
@@ -29,112 +27,23 @@ from deployer.errors import (
     Problem,
     ResolutionError,
     ServerUnreachableError,
+    TooBusyError,
+    TooManyAttemptsError,
     WaitTimeoutError,
+)
+from tests.small_servers import (
+    Answer,
+    Hangup,
+    Request,
+    Server,
+    client_of,
+    one_after_another,
+    serving,
 )
 
 ZIP = b"PK\x05\x06" + bytes(18)
 MD5 = hashlib.md5(ZIP).hexdigest()  # noqa: S324 - the protocol's name for a package
 SHA256 = hashlib.sha256(ZIP).hexdigest()
-
-
-@dataclass
-class Request:
-    method: str
-    path: str
-    body: bytes
-    headers: dict[str, str]
-
-    @property
-    def media(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass
-class Answer:
-    status: int = 200
-    media: Any = None
-    text: str | None = None
-    content_type: str = "application/json"
-    headers: dict[str, str] = field(default_factory=dict)
-    breaks_off: bool = False
-
-
-class Hangup:
-    """Closes the connection without a word."""
-
-
-Respond = Callable[[Request], Answer | Hangup]
-
-
-@dataclass
-class Server:
-    """A real HTTP server; `respond` decides each answer, `requests` holds what came."""
-
-    url: str
-    requests: list[Request]
-
-    @property
-    def calls(self) -> list[str]:
-        return [f"{each.method} {each.path}" for each in self.requests]
-
-
-@contextmanager
-def serving(respond: Respond) -> Iterator[Server]:
-    requests: list[Request] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def answer(self) -> None:
-            length = int(self.headers.get("Content-Length", 0))
-            request = Request(self.command, self.path, self.rfile.read(length), dict(self.headers))
-            requests.append(request)
-            answer = respond(request)
-            if isinstance(answer, Hangup):
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-                return
-            text = json.dumps(answer.media) if answer.text is None else answer.text
-            self.send_response(answer.status)
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Type", answer.content_type)
-            if answer.breaks_off:
-                self.send_header("Transfer-Encoding", "chunked")
-                self.end_headers()
-                self.wfile.write(f"{len(text):x}\r\n{text}\r\n".encode())
-                self.close_connection = True  # without the chunk that would end the body
-                return
-            self.send_header("Content-Length", str(len(text.encode())))
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        do_GET = do_POST = do_DELETE = answer  # noqa: N815 - names of http.server
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield Server(f"http://127.0.0.1:{server.server_port}", requests)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@contextmanager
-def client_of(respond: Respond, **options: Any) -> Iterator[tuple[Client, Server]]:
-    with serving(respond) as server, Client(server.url, **options) as client:
-        yield client, server
-
-
-def one_after_another(*answers: Answer | Hangup) -> Respond:
-    left = list(answers)
-    return lambda _: left.pop(0) if len(left) > 1 else left[0]
 
 
 def problem(status: int, code: str, **members: Any) -> Answer:
@@ -323,11 +232,104 @@ def test_the_servers_own_503_is_not_asked_again() -> None:
         assert len(server.requests) == 1
 
 
-def test_an_act_is_never_sent_twice() -> None:
-    with client_of(lambda _: Hangup()) as (client, server):
+def keys_sent(server: Server) -> list[str]:
+    return [each.headers.get("Idempotency-Key", "") for each in server.requests]
+
+
+def test_an_act_that_is_sent_again_carries_the_key_that_it_was_sent_with() -> None:
+    with client_of(one_after_another(Hangup(), Answer(media=CONNECTION))) as (client, server):
+        client.restart("greeter")
+        client.restart("greeter")
+        first, again, other = keys_sent(server)
+    assert first == again != other
+    assert re.fullmatch('"[0-9a-f-]{36}"', first)
+
+
+def test_an_act_may_be_given_the_key_of_one_before() -> None:
+    with client_of(lambda _: Answer(media=CONNECTION)) as (client, server):
+        client.start("greeter", key="mine")
+        client.deploy(ZIP, key="yours")
+        assert keys_sent(server) == ['"mine"', '"yours"']
+
+
+def test_an_act_without_a_key_is_never_sent_twice() -> None:
+    with serving(lambda _: Hangup()) as server:
+        session = Session(server.url)
         with pytest.raises(ServerUnreachableError):
+            session.call("POST", "/v1/agents/greeter/restart")
+        assert len(server.requests) == 1
+
+
+def test_an_upload_that_broke_off_begins_anew(tmp_path: Path) -> None:
+    package = tmp_path / "p.zip"
+    package.write_bytes(ZIP)
+    answers = one_after_another(Hangup(), Answer(201, {"md5": MD5, "sha256": SHA256}))
+    with client_of(answers) as (client, server):
+        client.upload(package)
+        assert [each.body for each in server.requests] == [ZIP, ZIP]
+
+
+def test_what_is_gone_when_its_removal_is_sent_again_was_removed_by_it() -> None:
+    gone = problem(404, "agent-unknown", detail="No such agent: greeter")
+    with client_of(one_after_another(Hangup(), gone)) as (client, _):
+        client.remove("greeter")
+    with client_of(lambda _: gone) as (client, _), pytest.raises(AgentUnknownError):
+        client.remove("greeter")
+
+
+@pytest.mark.parametrize(
+    "put_off",
+    [
+        problem(429, "too-busy", detail="cannot hold another request"),
+        problem(409, "idempotency-key-in-use", detail="cannot do it again"),
+        Answer(503, text="starting", content_type="text/plain"),
+    ],
+    ids=["busy", "in-use", "proxy"],
+)
+def test_a_server_that_says_when_to_ask_again_is_asked_then(put_off: Answer) -> None:
+    answer = replace(put_off, headers={"Retry-After": "0"})
+    with client_of(one_after_another(answer, answer, Answer(media=CONNECTION))) as (client, server):
+        assert client.start("greeter").pid == 7
+        assert len(server.requests) == 3
+        assert len(set(keys_sent(server))) == 1
+
+
+@pytest.mark.parametrize("seconds", ["31", "Wed, 21 Oct 2026 07:28:00 GMT", "-1", "1e3"])
+def test_a_server_that_asks_for_too_much_patience_is_not_waited_for(seconds: str) -> None:
+    answer = replace(BUSY, headers={"Retry-After": seconds})
+    with client_of(lambda _: answer) as (client, server):
+        with pytest.raises(TooBusyError):
             client.start("greeter")
         assert len(server.requests) == 1
+
+
+def test_a_wrong_key_is_not_tried_again_and_again() -> None:
+    answer = problem(429, "too-many-attempts", detail="cannot let you in")
+    with client_of(lambda _: replace(answer, headers={"Retry-After": "1"})) as (client, server):
+        with pytest.raises(TooManyAttemptsError):
+            client.agents()
+        assert len(server.requests) == 1
+
+
+def test_patience_for_what_a_server_asks_for_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(retries, "_sleep", slept.append)
+    with client_of(lambda _: replace(BUSY, headers={"Retry-After": "10"})) as (client, server):
+        with pytest.raises(TooBusyError):
+            client.start("greeter")
+        assert len(server.requests) == 4
+    assert slept == [10, 10, 10]
+
+
+def test_a_server_that_was_there_is_waited_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(retries, "_sleep", slept.append)
+    respond = one_after_another(Answer(media={"status": "healthy"}), Hangup())
+    with client_of(respond) as (client, _):
+        client.health()
+        with pytest.raises(ServerUnreachableError):
+            client.health()
+    assert slept == list(retries.PATIENT_PAUSES)
 
 
 def test_a_list_is_read_page_by_page() -> None:

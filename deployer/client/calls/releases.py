@@ -1,0 +1,62 @@
+"""Calls about releases: what an agent has run, and the way back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deployer.client import deploys
+from deployer.client.calls.asking import DEPLOY_SECONDS, Asking, agent_path
+from deployer.client.nouns import Deployed, Deployment, Release
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deployer.client.nouns import Step
+
+    OnProgress = Callable[[Step], None]
+
+
+class ReleaseCalls(Asking):
+    """What may be asked about an agent's releases."""
+
+    def releases(self, name: str) -> list[Release]:
+        """List an agent's releases."""
+        return self._list(Release, agent_path(name, "releases"), "releases")
+
+    def release(self, name: str, number: int) -> Release:
+        """Look at one release.
+
+        Raises:
+            ReleaseUnknownError: The agent has none of this number.
+        """
+        return Release.read(self._get(agent_path(name, "releases", str(int(number)))))
+
+    def rollback(
+        self,
+        name: str,
+        *,
+        to: int | None = None,
+        wait_seconds: float = DEPLOY_SECONDS,
+        on_progress: OnProgress | None = None,
+        key: str | None = None,
+    ) -> Deployed:
+        """Put an earlier release live again and wait until it serves.
+
+        Args:
+            name: The agent's.
+            to: The release's number; None: the one before the current.
+            wait_seconds: For the whole deployment.
+            on_progress: Is told of each change of a step.
+            key: The Idempotency-Key, for who may ask again after their own death; None: a new one.
+
+        Raises:
+            WaitTimeoutError: It is not over after wait_seconds; it goes on.
+            DeployerError: Why it failed, as `deploy` raises it.
+        """
+        media = {} if to is None else {"to": to}
+        deployment = Deployment.read(self._act(agent_path(name, "rollback"), media=media, key=key))
+        return deploys.outcome(deploys.follow(self._session, deployment, wait_seconds, on_progress))
+
+    def delete_release(self, name: str, number: int) -> None:
+        """Discard a release that is neither current nor needed to go back."""
+        self._session.call("DELETE", agent_path(name, "releases", str(int(number))))
