@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,9 @@ import aiohttp
 import pytest
 import requests
 
+from deployer.api.problems import reason_phrase
+from deployer.client.atoll import DeploymentClient
+from deployer.errors import DeployerError
 from tests.atoll_client import AtollClient, checksum_of
 from tests.contracts import Api, Contract
 from tests.package_zips import zip_package
@@ -32,18 +36,36 @@ STATUS = {
 }
 
 
-@pytest.fixture
-def client(open_server: RunningServer) -> Iterator[AtollClient]:
-    yield AtollClient(open_server.url)
+class DropIn:
+    """Our own client under ATOLL's names, asked as the tests ask ATOLL's."""
+
+    def __init__(self, url: str) -> None:
+        self._client = DeploymentClient(url)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, f"{name}_sync")
+
+    def list_agents(self) -> dict[str, Any]:
+        agents = asyncio.run(self._client.list_agents())
+        return {"agents": agents, "count": len(agents)}
+
+    def call(self, method: str, path: str, json: object = None) -> dict[str, Any]:
+        return self._client._call(method, path, media=json)
+
+
+@pytest.fixture(params=[AtollClient, DropIn], ids=["atoll", "drop-in"])
+def client(open_server: RunningServer, request: pytest.FixtureRequest) -> Iterator[AtollClient]:
+    yield request.param(open_server.url)
     for agent in open_server.client.agents():
         open_server.client.remove(agent.name)
 
 
 @pytest.fixture
-def wire(client: AtollClient, open_server: RunningServer, contract: Contract) -> Api:
+def wire(open_server: RunningServer, contract: Contract) -> Iterator[Api]:
     """The same server, where each answer is held to the OpenAPI document."""
-    assert client
-    return Api(open_server, contract)
+    yield Api(open_server, contract)
+    for agent in open_server.client.agents():
+        open_server.client.remove(agent.name)
 
 
 @pytest.fixture
@@ -58,10 +80,13 @@ def write(folder: Path, source: str, version: str = "1.0.0", **options: Any) -> 
 
 
 def refusal(call: Callable[[], object]) -> tuple[int, str]:
-    """Give all that ATOLL's client learns of a refusal."""
-    with pytest.raises(aiohttp.ClientResponseError) as raised:
+    """Give all that ATOLL's client learns of a refusal; ours learns more."""
+    with pytest.raises((aiohttp.ClientResponseError, DeployerError)) as raised:
         call()
-    return raised.value.status, raised.value.message
+    error = raised.value
+    if isinstance(error, DeployerError):
+        return error.document["status"], reason_phrase(error)
+    return error.status, error.message
 
 
 def test_health_says_what_atolls_client_asks_for(client: AtollClient) -> None:
