@@ -29,6 +29,23 @@ def status(client: Client, terminal: Terminal, name: str) -> None:
 
 @click.command
 @click.argument("name")
+@click.option(
+    "--sub-agent", is_flag=True, help="Print what an ATOLL agent's agent.toml needs to use it."
+)
+@remote
+def show(client: Client, terminal: Terminal, name: str, sub_agent: bool) -> None:  # noqa: FBT001 - as click hands it over
+    """Show one agent, or how another one reaches it."""
+    if not sub_agent:
+        _tell(terminal, client.agent(name))
+    elif terminal.as_json:
+        terminal.document({"name": name, "sub_agent": client.sub_agent(name)})
+    else:
+        for line in client.sub_agent(name).splitlines():
+            terminal.line(line)
+
+
+@click.command
+@click.argument("name")
 @_WAIT
 @remote
 def start(client: Client, terminal: Terminal, name: str, wait_seconds: float) -> None:
@@ -138,4 +155,4 @@ def _shares(agent: Agent) -> dict[str, str]:
     }
 
 
-COMMANDS = (status, start, stop, restart, kill, wait, remove)
+COMMANDS = (status, show, start, stop, restart, kill, wait, remove)

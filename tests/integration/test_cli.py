@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -253,6 +254,14 @@ def test_status_tells_where_the_agent_is(server: Serving, agent: str, client: Cl
     known = client.agent(agent)
     pairs = dict(line.split(maxsplit=1) for line in server.ok("status", agent).splitlines())
     assert (pairs["status"], pairs["url"], pairs["pid"]) == ("running", known.url, str(known.pid))
+
+
+def test_show_tells_another_agent_how_to_reach_it(
+    server: Serving, agent: str, client: Client
+) -> None:
+    assert server.ok("show", agent).splitlines()[0].split() == ["name", agent]
+    table = tomllib.loads(server.ok("show", agent, "--sub-agent"))["sub_agents"][agent]
+    assert table == {"url": client.agent(agent).url, "health_check_interval": 30}
 
 
 def test_stop_start_and_restart_do_as_they_say(server: Serving, agent: str, client: Client) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from deployer.client import deploys, follows
 from deployer.client.calls.asking import ACT_SECONDS, PAGE, Asking, agent_path
 from deployer.client.nouns import Agent, Connection, Logs, Why
+from deployer.client.sub_agents import sub_agent_table
 from deployer.errors import WaitTimeoutError
 
 if TYPE_CHECKING:
@@ -24,6 +25,18 @@ class AgentCalls(Asking):
     def agent(self, name: str) -> Agent:
         """Look at one agent."""
         return Agent.read(self._get(agent_path(name)))
+
+    def sub_agent(self, name: str) -> str:
+        """Write the table ``[sub_agents.NAME]`` of an agent.toml that leads ATOLL to an agent.
+
+        Returns:
+            TOML, with the host on which this client reaches the server unless the settings name
+            another one.
+
+        Raises:
+            NotInstalledError: The agent has no port yet.
+        """
+        return sub_agent_table(self.agent(name))
 
     def wait(
         self, name: str, *, status: str = "running", timeout_seconds: float = ACT_SECONDS
