@@ -9,28 +9,22 @@ Errors are those of `deployer.errors`, as the server raised them.
 
 from deployer.client.clients import Client
 from deployer.client.keys import AuditEntry, Key
+from deployer.client.machine import Check, Event, ForeignPort, Health, PortLease, Ports, Readiness
 from deployer.client.nouns import (
     Agent,
     AgentHealth,
-    Check,
     Connection,
     Deployed,
     Deployment,
-    Event,
     Failure,
-    ForeignPort,
-    Health,
     Logs,
     Package,
-    Plan,
-    PortLease,
-    Ports,
-    Readiness,
     Release,
     Secret,
     Step,
     Why,
 )
+from deployer.client.plans import Plan
 from deployer.client.problems import deployment_of
 from deployer.client.scans import Finding, Scan
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from deployer.client import streams
-from deployer.client.nouns import Event, Logs
+from deployer.client.machine import Event
+from deployer.client.nouns import Logs
 from deployer.client.sessions import NotStreamedError
 from deployer.errors import ServerUnreachableError, TooBusyError
 

@@ -15,7 +15,8 @@ from deployer.client.calls.asking import (
     new_key,
     path_of,
 )
-from deployer.client.nouns import Deployed, Deployment, Plan
+from deployer.client.nouns import Deployed, Deployment
+from deployer.client.plans import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable

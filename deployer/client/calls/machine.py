@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from deployer.client import follows
 from deployer.client.calls.asking import Asking, items
-from deployer.client.nouns import Event, Health, Ports, Readiness
+from deployer.client.machine import Event, Health, Ports, Readiness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
