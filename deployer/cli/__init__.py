@@ -13,6 +13,7 @@ from deployer.cli import (
     agent_secrets,
     agents,
     checks,
+    completions,
     doctor,
     keys,
     logs,
@@ -51,6 +52,7 @@ for module in (
     logs,
     keys,
     doctor,
+    completions,
 ):
     for command in module.COMMANDS:
         main.add_command(command)

@@ -8,6 +8,7 @@ import click
 
 from deployer.cli.connections import remote
 from deployer.cli.durations import age
+from deployer.cli.names import OF_AGENT
 from deployer.cli.tables import Column
 from deployer.cli.terminals import Terminal
 
@@ -99,7 +100,7 @@ def revoke(client: Client, terminal: Terminal, key_id: str) -> None:
 
 
 @click.command
-@click.option("--agent", metavar="NAME", help="What concerns this agent only.")
+@OF_AGENT
 @click.option("--who", metavar="WHO", help="What they did only, such as key:ID.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @remote

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import queue
-import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -45,7 +43,7 @@ class LogLines:
         """Print a line of an agent's log."""
         if self._terminal.as_json:
             # One document a line, for those who read it while it grows.
-            click.echo(json.dumps({"agent": name, "stream": self._stream, "line": line}))
+            self._terminal.event("line", agent=name, stream=self._stream, line=line)
             return
         click.echo(self._prefixes[name], nl=False)
         self._terminal.raw_line(line)
@@ -53,9 +51,9 @@ class LogLines:
     def note(self, name: str, note: str) -> None:
         """Print a word about what follows, beside the lines."""
         if self._terminal.as_json:
-            click.echo(json.dumps({"agent": name, "stream": self._stream, "note": note}))
+            self._terminal.event("note", agent=name, stream=self._stream, note=note)
         else:
-            click.echo(f"[{name}: {note}]", file=sys.stderr)
+            click.echo(f"[{name}: {note}]", err=True)
 
 
 def follow_all(

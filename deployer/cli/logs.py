@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +9,7 @@ import click
 
 from deployer.cli.connections import remote
 from deployer.cli.log_lines import LogLines, follow_all
+from deployer.cli.names import NAME, NAMES, OF_AGENT
 from deployer.cli.tables import Column
 from deployer.cli.terminals import Terminal
 
@@ -25,7 +25,7 @@ _COLUMNS: Final = (
 
 
 @click.command
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@NAMES
 @click.option("-f", "--follow", is_flag=True, help="Go on with each new line until Ctrl-C.")
 @click.option(
     "--stream",
@@ -43,26 +43,32 @@ def logs(
     stream: str,
     tail: int,
 ) -> None:
-    """Print the last lines of agents' logs.
+    """Print the last lines of agents' logs; of all agents when none is named.
 
     With several agents each line begins with the name of its agent. -f goes on over restarts and
-    releases, also while the server restarts.
+    releases, also while the server restarts. With -f and --json each line is an object.
     """
-    printer = LogLines(terminal, stream, names)
+    chosen = tuple(dict.fromkeys(names)) or tuple(each.name for each in client.agents())
+    if not chosen and not terminal.as_json:
+        terminal.line("no agents, so no logs")
+    printer = LogLines(terminal, stream, chosen)
     if follow:
-        follow_all(client, printer, names, stream, tail)
+        terminal.tells_events = True
+        follow_all(client, printer, chosen, stream, tail)
         return
-    for name in names:
-        found = client.logs(name, stream=stream, tail=tail)
-        if terminal.as_json:
-            terminal.document(found.document)
-            continue
-        for line in found.lines:
-            printer.line(name, line)
+    found = [client.logs(name, stream=stream, tail=tail) for name in chosen]
+    if terminal.as_json and len(names) == 1:
+        terminal.document(found[0].document)
+    elif terminal.as_json:
+        terminal.documents("logs", found)
+    else:
+        for each in found:
+            for line in each.lines:
+                printer.line(each.agent, line)
 
 
 @click.command
-@click.argument("name")
+@NAME
 @remote
 def why(client: Client, terminal: Terminal, name: str) -> None:
     """Tell why an agent is as it is: the cause, the evidence, what to do."""
@@ -78,7 +84,7 @@ def why(client: Client, terminal: Terminal, name: str) -> None:
 
 
 @click.command
-@click.option("--agent", metavar="NAME", help="Of this agent only.")
+@OF_AGENT
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("-f", "--follow", is_flag=True, help="Go on with each new one until Ctrl-C.")
 @remote
@@ -99,11 +105,12 @@ def events(
             rows = [(_local_time(each), each.agent, each.kind, each.message) for each in shown]
             terminal.table(_COLUMNS, rows)
         return
+    terminal.tells_events = True
     # From where the list ends, so that nothing falls between the two.
     after = found[-1].id if found else 0
     for each in chain(shown, client.follow_events(agent=agent, after=after)):
         if terminal.as_json:
-            click.echo(json.dumps(dict(each.document)))
+            terminal.event("event", **each.document)
         else:
             words = (_local_time(each), each.agent, each.kind, each.message)
             terminal.line("  ".join(word for word in words if word))

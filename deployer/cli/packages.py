@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deployer.cli.connections import remote
+from deployer.cli.names import NAME
 from deployer.cli.progress import StepLines, tell_deployed
 from deployer.cli.terminals import Terminal
 
@@ -60,7 +61,7 @@ def push(
 
 
 @click.command
-@click.argument("name")
+@NAME
 @click.argument("package", type=PACKAGE)
 @_STRATEGY
 @remote

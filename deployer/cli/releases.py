@@ -8,6 +8,7 @@ import click
 
 from deployer.cli.connections import remote
 from deployer.cli.durations import age
+from deployer.cli.names import NAME
 from deployer.cli.progress import StepLines, tell_deployed
 from deployer.cli.tables import Column
 from deployer.cli.terminals import Terminal
@@ -28,7 +29,7 @@ _COLUMNS: Final = (
 
 
 @click.command
-@click.argument("name")
+@NAME
 @remote
 def releases(client: Client, terminal: Terminal, name: str) -> None:
     """List an agent's releases."""
@@ -48,7 +49,7 @@ def releases(client: Client, terminal: Terminal, name: str) -> None:
 
 
 @click.command
-@click.argument("name")
+@NAME
 @click.option("--to", type=click.IntRange(min=1), metavar="N", help="Else the one before.")
 @click.option("--wait", "wait_seconds", default=900.0, show_default=True, metavar="SECONDS")
 @remote

@@ -384,6 +384,86 @@ def test_ports_and_events_tell_of_the_agent(server: Serving, agent: str, client:
     assert f"  {agent}  " in server.ok("events", "--agent", agent)
 
 
+def test_logs_of_all_agents_are_one_object_for_machines(server: Serving, agent: str) -> None:
+    found = server.json("logs")["logs"]
+    assert [each["agent"] for each in found] == [agent]  # type: ignore[attr-defined]  # a list
+    assert server.json("logs", agent)["agent"] == agent
+
+
+def test_followed_logs_go_on_over_a_restart_and_a_release(
+    server: Serving, client: Client, request: pytest.FixtureRequest
+) -> None:
+    name, said = agent_name(request), {"serving.serve(answer)": TALK}
+    client.deploy(zip_package("stdlib_agent", name=name, replace=said))
+    argv = [*command("logs", name, "-f", "--json", "--tail", 1), "--state-dir", str(server.state)]
+    with running(*argv) as child:
+        assert child.stdout is not None
+        told = [json.loads(child.stdout.readline())]
+        client.restart(name)
+        told += [json.loads(child.stdout.readline()) for _ in range(2)]
+        client.deploy(zip_package("stdlib_agent", name=name, replace=said, version="2"))
+        while told[-1]["event"] != "note":
+            told.append(json.loads(child.stdout.readline()))
+        told += [json.loads(child.stdout.readline()) for _ in range(2)]
+        client.remove(name)
+        assert child.wait(20) == 0
+    assert [each.get("line") for each in told] == ["two", "one", "two", None, "one", "two"]
+    assert told[3]["note"] == "release 2 goes on"
+
+
+def test_open_prints_the_address_of_an_agent_and_of_the_server(
+    server: Serving, agent: str, client: Client
+) -> None:
+    assert server.ok("open", agent) == f"{client.agent(agent).url}\n"
+    assert server.json("open") == {"url": server.url}
+    client.stop(agent)
+    done = server.run("open", agent)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"atoll-deployer start {agent}" in done.stderr
+
+
+def test_what_was_done_is_told_with_the_time_that_it_took(server: Serving, agent: str) -> None:
+    for act, status in (("stop", "stopped"), ("start", "running"), ("kill", "")):
+        said = server.ok(act, agent)
+        assert said.startswith(f"{agent} is {status}"), said
+        assert said.endswith(" s)\n"), said
+
+
+def test_bash_completes_the_names_of_agents(server: Serving, agent: str, tmp_path: Path) -> None:
+    program = tmp_path / "atoll-deployer"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m deployer.cli "$@"\n')
+    program.chmod(0o755)
+    script = """
+        eval "$(atoll-deployer completion bash)"
+        complete_line() {
+            COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+            _atoll_deployer_completion atoll-deployer
+            echo "${COMPREPLY[*]}"
+        }
+        complete_line atoll-deployer status ""
+        complete_line atoll-deployer logs -f "$AGENT" ""
+        complete_line atoll-deployer events --agent "${AGENT:0:5}"
+        complete_line atoll-deployer restar
+        complete_line atoll-deployer status --server http://127.0.0.1:1 ""
+    """
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "AGENT": agent}
+    environ["ATOLL_DEPLOYER_STATE_DIR"] = str(server.state)
+    argv = ["bash", "--norc", "-c", script]
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == [agent, "", agent, "restart", ""]
+    assert done.stderr == ""
+
+
+def test_a_key_that_may_only_look_is_refused_with_4(
+    server: Serving, agent: str, client: Client
+) -> None:
+    key = client.create_key("looks").key
+    assert server.run("status", agent, "--token", key).returncode == 0
+    done = server.run("stop", agent, "--token", key, "--json")
+    assert done.returncode == 4
+    assert json.loads(done.stdout)["code"] == "scope-missing"
+
+
 def test_a_removed_agent_is_unknown(server: Serving, agent: str, client: Client) -> None:
     server.ok("remove", agent)
     with pytest.raises(AgentUnknownError):

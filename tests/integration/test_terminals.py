@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.package_zips import zip_package
-from tests.servers import RunningServer
+from tests.servers import RunningServer, wait_until
 from tests.terminals import on_a_terminal
 
 NAME = "an-agent-with-a-name-that-is-rather-long"
@@ -92,3 +93,29 @@ def test_colours_are_shown_only_where_they_are_wanted(
         assert session.finish() == 0
         assert ("\x1b[" in session.shown) is is_coloured
         assert "running" in session.plain
+
+
+def test_followed_logs_of_several_agents_have_names_in_colours(server: RunningServer) -> None:
+    for name in ("one", "other"):
+        says = {"serving.serve(answer)": f'print("I am {name}", flush=True)\nserving.serve(answer)'}
+        server.client.deploy(zip_package("stdlib_agent", name=name, replace=says))
+    with on_a_terminal("logs", "-f", *where(server)) as session:
+        session.wait_for("one   | I am one\n")
+        session.wait_for("other | I am other\n")
+        assert "\x1b[36mone  \x1b[0m | " in session.shown
+        assert "\x1b[33mother\x1b[0m | " in session.shown
+        session.press(b"\x03")
+        assert session.finish() == 130
+
+
+def test_open_asks_for_a_browser_where_there_is_one(
+    server: RunningServer, agent: str, tmp_path: Path
+) -> None:
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    with on_a_terminal("open", agent, *where(server), environ={"BROWSER": f"{browser} %s"}) as it:
+        assert it.finish() == 0
+    wait_until(opened.exists)
+    assert opened.read_text().strip() == server.client.agent(agent).url == it.plain.strip()

@@ -8,9 +8,11 @@ import stat
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -18,6 +20,7 @@ from deployer import settings, state_dir
 from deployer.cli import failures, main
 from deployer.cli.connections import DEFAULT_URL, Address, find_server
 from deployer.cli.durations import age
+from deployer.cli.names import complete_names
 from deployer.cli.progress import StepLines
 from deployer.cli.terminals import Terminal, printable
 from deployer.client import Step
@@ -148,6 +151,47 @@ def test_an_error_is_a_document_for_machines(state: Path) -> None:
 )
 def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
+
+
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    """Walk the groups down to what can be run."""
+    groups: list[tuple[str, click.Group]] = [("", main)]
+    while groups:
+        prefix, group = groups.pop()
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            found = group.get_command(context, name)
+            assert found is not None
+            if isinstance(found, click.Group):
+                groups.append((f"{name} ", found))
+            else:
+                yield prefix + name, found
+
+
+def test_every_command_speaks_to_machines_and_says_what_it_does() -> None:
+    for name, found in every_command():
+        assert found.help, name
+        if name not in {"serve", "supervisorctl", "completion"}:
+            assert "as_json" in {each.name for each in found.params}, name
+
+
+def test_a_stream_that_never_began_fails_like_anything_else(state: Path) -> None:
+    result = run("events", "-f", "--json", "--state-dir", state)
+    assert (result.exit_code, result.stderr) == (3, "")
+    assert json.loads(result.stdout)["code"] == "server-unreachable"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_is_taught_to_complete(shell: str) -> None:
+    result = run("completion", shell)
+    assert result.exit_code == 0
+    assert f"_ATOLL_DEPLOYER_COMPLETE={shell}_complete" in result.stdout
+
+
+def test_completion_is_silent_where_no_server_answers(state: Path) -> None:
+    context = click.Context(main.get_command(click.Context(main), "status") or main)
+    context.params = {"state_dir": state, "server": None, "token": None}
+    assert complete_names(context, click.Argument(["name"]), "") == []
 
 
 def test_an_error_reads_cause_then_evidence_then_hint() -> None:
