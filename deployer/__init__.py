@@ -1,8 +1,6 @@
 """The ATOLL Deployment Server: installs, configures, supervises and updates agents."""
 
-from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
-try:
-    __version__ = version("atoll-deployment-server")
-except PackageNotFoundError:  # pragma: no cover - a source tree that was never installed
-    __version__ = "0+unknown"
+__version__: Final = "0.1.0"
+"""As pyproject.toml has it too; to ask importlib.metadata takes as long as `--help` takes else."""

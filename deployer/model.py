@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
 
 from deployer.scan_reports import ScanReport
-
-AGENT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-"""Names of agents, for ``fullmatch``: they become paths, programs and parts of addresses."""
+from deployer.vocabulary import AGENT_NAME as AGENT_NAME  # noqa: PLC0414 - a word of the model too
+from deployer.vocabulary import DeploymentStatus as DeploymentStatus  # noqa: PLC0414 - the same
 
 
 class State(StrEnum):
@@ -279,23 +276,6 @@ class PortLease:
     agent: str
     program: str
     leased_at: datetime
-
-
-class DeploymentStatus(StrEnum):
-    """How a deployment stands."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"  # nothing was running before, and nothing is now
-    ROLLED_BACK = "rolled_back"  # failed, and the release before it serves again
-    CANCELED = "canceled"
-    ABANDONED = "abandoned"  # the server ended meanwhile; undone at the next start
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will happen."""
-        return self not in {DeploymentStatus.QUEUED, DeploymentStatus.RUNNING}
 
 
 class Strategy(StrEnum):

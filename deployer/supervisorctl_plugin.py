@@ -172,7 +172,9 @@ def _command(word: str) -> click.Command:
 
     from deployer.cli import main  # noqa: PLC0415
 
-    command = main.commands[_ATOLL_NAMES.get(word, word)]
+    command = main.get_command(click.Context(main), _ATOLL_NAMES.get(word, word))
+    if command is None:  # pragma: no cover - each of our words is a command there
+        raise LookupError(word)
     params = [each for each in command.params if each.name not in _ELSEWHERE]
     return click.Command(word, params=params, callback=command.callback, help=command.help)
 

@@ -82,6 +82,3 @@ def remove_secret(client: Client, terminal: Terminal, name: str) -> None:
         terminal.document({"name": name, "removed": True})
     else:
         terminal.line(f"{name} is removed")
-
-
-COMMANDS = (secrets,)

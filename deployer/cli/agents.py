@@ -220,6 +220,3 @@ def _shares(agent: Agent) -> dict[str, str]:
         "processes": share(used.pids, may.pids.limit, str),
         "disk": share(used.disk_bytes, may.disk.limit, size_text),
     }
-
-
-COMMANDS = (status, show, start, stop, restart, kill, wait, open_address, remove)

@@ -128,6 +128,3 @@ def _tell_scan(terminal: Terminal, scan: dict[str, Any]) -> None:
     for each in scan["findings"]:
         place = each["file"] if each["line"] is None else f"{each['file']}:{each['line']}"
         terminal.line(f"  {place}: {each['rule']} ({each['severity']}): {each['message']}")
-
-
-COMMANDS = (check, pack)

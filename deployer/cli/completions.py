@@ -35,6 +35,3 @@ def completion(shell: str) -> None:
             "prog_name": _PROGRAM,
         }
     )
-
-
-COMMANDS = (completion,)

@@ -93,6 +93,3 @@ def _tell_trials(terminal: Terminal, trials: Iterable[Trial]) -> bool:
     else:
         terminal.line(f"{len(found)} trials: {len(failed)} failed ({seconds:.1f} s)")
     return not failed
-
-
-COMMANDS = (doctor,)

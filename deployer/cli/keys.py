@@ -134,6 +134,3 @@ def _entry(entry: AuditEntry) -> tuple[object, ...]:
 
 def _local_time(moment: datetime | None) -> str | None:
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment else None
-
-
-COMMANDS = (keys, audit)

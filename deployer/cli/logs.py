@@ -118,6 +118,3 @@ def events(
 
 def _local_time(event: Event) -> str | None:
     return f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}" if event.at else None
-
-
-COMMANDS = (logs, why, events)

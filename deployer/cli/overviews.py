@@ -44,7 +44,7 @@ _TOP: Final = (
 )
 _BAD: Final = frozenset({"degraded", "crash_looping", "failed", "quarantined"})
 _NONE: Final = (
-    "no agents; `atoll-deployer init DIR` makes one, and `atoll-deployer push DIR` deploys it"
+    "no agents; deploy one with `atoll-deployer push DIR`; `atoll-deployer init DIR` makes one"
 )
 _ORDERS: Final = {
     "name": lambda agent: agent.name,
@@ -166,6 +166,3 @@ def _health(agent: Agent) -> str | None:
     if agent.health is None:
         return None
     return agent.health.detail or ("good" if agent.health.healthy else "bad")
-
-
-COMMANDS = (list_agents, top)

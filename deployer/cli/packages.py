@@ -113,6 +113,3 @@ def _vulnerable(scan: Scan | None) -> str:
     if scan is None or scan.status == "not_scanned":
         return f"not scanned: {scan.reason}" if scan else ""
     return "; ".join(each.message for each in scan.findings) or "none known"
-
-
-COMMANDS = (push, plan)

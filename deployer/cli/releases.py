@@ -68,6 +68,3 @@ def rollback(
 def _state(release: Release) -> tuple[int, str, str]:
     place = "current" if release.current else "previous" if release.previous else ""
     return release.number, release.status, place
-
-
-COMMANDS = (releases, rollback)

@@ -96,6 +96,3 @@ def supervisorctl(state_dir: Path | None, words: tuple[str, ...]) -> None:
             )
     command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(state.supervisord_conf)]
     os.execv(sys.executable, [*command, *words])  # noqa: S606 - ours
-
-
-COMMANDS = (serve, ports, supervisorctl)

@@ -159,6 +159,3 @@ def _write_new(file: Path, text: str, *, mode: int) -> None:
         ) from error
     with os.fdopen(descriptor, "w", encoding="ascii") as opened:
         opened.write(text)
-
-
-COMMANDS = (keygen, sign, verify)

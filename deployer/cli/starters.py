@@ -11,7 +11,7 @@ import click
 
 from deployer.cli.terminals import Terminal
 from deployer.errors import BadRequestError
-from deployer.model import AGENT_NAME
+from deployer.vocabulary import AGENT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,6 +88,3 @@ def _texts(agent: str) -> Mapping[str, str]:
     folder = resources.files(__package__).joinpath("starter")
     texts = {name: folder.joinpath(name).read_text(encoding="utf-8") for name in _FILES}
     return {_FILES[name]: text.replace(_PLACEHOLDER, agent) for name, text in texts.items()}
-
-
-COMMANDS = (init,)

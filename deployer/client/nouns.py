@@ -9,7 +9,7 @@ from typing import Any
 
 from deployer.client.answers import SECONDS, TEXTS, TIME, Answer
 from deployer.client.scans import SCANS, Scan
-from deployer.model import DeploymentStatus
+from deployer.vocabulary import DeploymentStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from deployer.errors import (
     TooBusyError,
     error_class,
 )
-from deployer.model import DeploymentStatus
+from deployer.vocabulary import DeploymentStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

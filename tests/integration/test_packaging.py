@@ -21,7 +21,6 @@ import pytest
 import requests
 
 from tests.free_ports import free_ports, release_ports
-from tests.package_zips import zip_package
 from tests.programs import needed
 from tests.servers import wait_gone, wait_until
 
@@ -239,8 +238,8 @@ def ports() -> Iterator[int]:
 
 def push_and_call(installed: Installed, state: Path, ports: int) -> None:
     """Deploy an agent from a file, and ask it something."""
-    package = installed.folder / "agent.zip"
-    package.write_bytes(zip_package(AGENT))
+    package = installed.folder / f"agent-{ports}"
+    installed.run("init", package, "--name", AGENT)
     server = ("--state-dir", state)
 
     told = installed.run("push", package, "--json", *server).splitlines()

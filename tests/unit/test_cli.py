@@ -10,12 +10,14 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
+import deployer
 from deployer import settings, state_dir
 from deployer.cli import failures, main
 from deployer.cli.connections import DEFAULT_URL, Address, find_server
@@ -308,13 +310,55 @@ def test_a_failed_deployment_reads_with_its_time_its_log_and_what_became_of_the_
     ]
 
 
-def test_help_comes_without_what_is_slow_to_import() -> None:
+SLOW = {
+    *("cryptography", "falcon", "hypothesis", "jinja2", "json5", "packaging"),
+    *("pathspec", "pydantic", "rich", "supervisor", "tomli", "uv", "waitress"),
+    *("deployer.api", "deployer.model", "deployer.server", "deployer.settings"),
+    *("deployer.cli.packages", "deployer.cli.judgements", "deployer.client.directories"),
+}
+"""What takes longer to import than a server takes to answer, and what only others need."""
+
+
+def modules_of(*arguments: str) -> set[str]:
+    """Run a command in a process of its own, and tell what it imported."""
     code = (
         "import sys, deployer.cli\n"
-        "print({'requests', 'rich', 'pydantic', 'falcon', 'supervisor'} & set(sys.modules))"
+        "try: deployer.cli.main()\n"
+        "except SystemExit as ended: code = ended.code\n"
+        "print(code or 0, *sys.modules, file=sys.stderr)"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "set()"
+    argv = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_help_and_version_come_without_what_is_slow_to_import() -> None:
+    assert not modules_of("--help") & (SLOW - {"deployer.cli.packages"} | {"requests"})
+    assert not modules_of("--version") & (SLOW | {"requests", "deployer.cli.agents"})
+
+
+@pytest.mark.parametrize(
+    "words", [("list",), ("top",), ("status", "x"), ("stop", "x"), ("logs", "x"), ("why", "x")]
+)
+def test_a_command_that_asks_a_server_imports_only_what_it_needs(
+    state: Path, words: tuple[str, ...]
+) -> None:
+    imported = modules_of(*words, "--state-dir", str(state))
+    assert "3" in imported  # it did ask, and nobody answered
+    assert "requests" in imported
+    assert not imported & SLOW
+
+
+def test_help_names_every_command_with_its_whole_sentence() -> None:
+    told = run("--help").stdout
+    assert told.index("The server:") < told.index("Packages:") < told.index("Agents:")
+    assert "..." not in told.partition("The server:")[2]
+    for name, _ in every_command():
+        assert f"\n  {name.split()[0]} " in told
+
+
+def test_the_version_is_the_one_that_was_installed() -> None:
+    assert deployer.__version__ == version("atoll-deployment-server")
 
 
 # check -------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from deployer.client.answers import Answer, unreadable
 from deployer.errors import AgentUnknownError, SecretUnknownError
-from deployer.model import AGENT_NAME
 from deployer.secret_references import SECRET_NAME
+from deployer.vocabulary import AGENT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
