@@ -9,7 +9,7 @@ import stat
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from deployer.client.ignore_files import IgnoreRules, is_left_out, rules_above, rules_of
 from deployer.errors import (
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LARGEST_BYTES: Final = 512 * 1024 * 1024
-"""What is packed in memory."""
+"""What is packed at most; the command line does so in memory."""
 
 _EARLIEST: Final = (1980, 1, 1, 0, 0, 0)
 _MANIFESTS: Final = ("agent.toml", "agent.json")
@@ -89,7 +89,14 @@ def contents_of(directory: Path) -> Contents:
 
 
 def zipped(contents: Contents) -> bytes:
-    """Make the ZIP, the same bytes for the same contents.
+    """Make the ZIP in memory; see `write_zip`."""
+    buffer = io.BytesIO()
+    write_zip(contents, buffer)
+    return buffer.getvalue()
+
+
+def write_zip(contents: Contents, target_file: IO[bytes]) -> None:
+    """Write the ZIP, the same bytes for the same contents.
 
     Names are sorted, times and owners left out, and of the modes only "executable" is kept, so
     that pushing an unchanged directory again is known as the package that is installed already.
@@ -97,8 +104,7 @@ def zipped(contents: Contents) -> bytes:
     Raises:
         PackageInvalidError: A file cannot be read any more.
     """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(target_file, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in contents.files:
             member = zipfile.ZipInfo(path.relative_to(contents.directory).as_posix(), _EARLIEST)
             member.compress_type = zipfile.ZIP_DEFLATED
@@ -112,9 +118,8 @@ def zipped(contents: Contents) -> bytes:
                         shutil.copyfileobj(file, target)
             except OSError as error:
                 raise PackageInvalidError(
-                    f"cannot read {path}: {error.strerror}", cause=error.strerror or ""
+                    f"cannot pack {path}: {error.strerror}", cause=error.strerror or ""
                 ) from error
-    return buffer.getvalue()
 
 
 class _Walk:

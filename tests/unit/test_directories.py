@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import zipfile
@@ -164,4 +165,18 @@ def test_an_ignore_file_that_cannot_be_read_packs_nothing(tmp_path: Path) -> Non
 
 
 def test_a_packed_directory_is_an_archive_like_any_other(tmp_path: Path) -> None:
-    assert open_archive(fill(tmp_path)).source == pack(tmp_path)
+    archive, packed = open_archive(fill(tmp_path)), pack(tmp_path)
+    for _ in range(2):  # as often as it takes
+        with archive.open() as file:
+            assert file.read() == packed
+    assert (archive.size_bytes, archive.md5) == (len(packed), open_archive(packed).md5)
+
+
+def test_a_packed_directory_is_kept_in_a_file_for_as_long_as_its_archive(tmp_path: Path) -> None:
+    archive = open_archive(fill(tmp_path))
+    with archive.open() as file:
+        pass
+    assert not file.closed
+    del archive
+    gc.collect()
+    assert file.closed
