@@ -4,7 +4,7 @@ BIN := .venv/bin
 # tests wait more than they work
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: help demo test test-faults check audit fix bench openapi docs lock clean
+.PHONY: help demo test test-faults check audit fix bench bench-guard openapi docs lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,8 +37,17 @@ fix: .venv/.installed  ## Apply what the linter and formatter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Without matplotlib there are no pictures; everything else is measured all the same.
+.venv/.bench: .venv/.installed requirements-bench.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
 bench: .venv/.installed  ## Measure against the bare floor, as ratios within one run
+	@$(MAKE) --silent .venv/.bench || echo "no matplotlib to be had: no --plot" >&2
 	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
+bench-guard: .venv/.installed  ## Hold a few ratios to the recorded ones, below two minutes
+	$(BIN)/python -m tests.benchmarks.guard $(GUARD_ARGS)
 
 openapi: .venv/.installed  ## Write docs/openapi.json anew, after a change of the API
 	$(BIN)/python -m tests.openapi_json
@@ -49,6 +58,8 @@ docs: .venv/.installed  ## Write what docs/ says of manifest, settings and probl
 lock: .venv/.installed  ## Resolve the dependencies anew, with hashes, for every platform
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
 		--no-emit-index-url --no-header --no-config -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --group bench \
+		--no-emit-index-url --no-header --no-config --constraints requirements.lock -o requirements-bench.lock
 
 clean:  ## Remove the environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ from tests.benchmarks import (
     crowds,
     deploys,
     launches,
+    peers,
     rates,
     redeploys,
     starts,
@@ -26,6 +27,7 @@ from tests.benchmarks import (
 )
 from tests.benchmarks.figures import Figure, document, table
 from tests.benchmarks.options import Options
+from tests.benchmarks.plots import plot
 
 ROWS: Final[dict[str, Callable[[Path, Options], Iterator[Figure]]]] = {
     "deploys": deploys.measure,
@@ -41,6 +43,8 @@ ROWS: Final[dict[str, Callable[[Path, Options], Iterator[Figure]]]] = {
     "launches": launches.measure,
     "watches": watches.measure,
 }
+
+MEASURES: Final = {**ROWS, "peers": peers.measure}
 
 _HELP: Final = {
     "rounds": "of each pair",
@@ -59,12 +63,17 @@ def main() -> int:
     options = Options(**{name: getattr(words, name) for name in _HELP})
     figures = []
     began = time.monotonic()
-    for row in words.only or ROWS:
+    rows = words.only or [*ROWS]
+    if words.peers and "peers" not in rows:
+        rows.append("peers")
+    for row in rows:
         with tempfile.TemporaryDirectory(prefix="b-") as name:
-            for figure in ROWS[row](Path(name), options):
+            for figure in MEASURES[row](Path(name), options):
                 figures.append(figure)
                 sys.stderr.write(f"  {figure.name}: {figure.ours:.3g} {figure.unit}\n")
         sys.stderr.write(f"{row}: {time.monotonic() - began:.0f} s since the begin\n")
+    if words.plot is not None:
+        plot(figures, words.plot)
     text = json.dumps(document(figures), indent=2) if words.json else table(figures)
     sys.stdout.write(f"{text}\n")
     return 0
@@ -73,8 +82,12 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench BENCH_ARGS=...", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a PNG as well")
     parser.add_argument(
-        "--only", choices=tuple(ROWS), action="append", help="these rows; may be said again"
+        "--peers", action="store_true", help="as well as pm2, circus and supervisord, if to be had"
+    )
+    parser.add_argument(
+        "--only", choices=tuple(MEASURES), action="append", help="these rows; may be said again"
     )
     for name, text in _HELP.items():
         value = getattr(Options(), name)

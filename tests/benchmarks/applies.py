@@ -14,9 +14,10 @@ from tests.supervisord_process import AT_ONCE, SupervisordProcess, put, script_p
 _MOST = 5
 
 
-def measure(root: Path, options: Options) -> Iterator[Figure]:
+def measure(root: Path, options: Options, listed: int | None = None) -> Iterator[Figure]:
     """Write and apply one more program, in turns to both; the programs do not run."""
-    counts = options.few, options.listed
+    listed = listed or options.listed
+    counts = options.few, listed
     seconds: dict[int, list[float]] = {count: [] for count in counts}
     with ExitStack() as stack:
         running = {count: stack.enter_context(_with_programs(root, count)) for count in counts}
@@ -27,7 +28,7 @@ def measure(root: Path, options: Options) -> Iterator[Figure]:
                 seconds[count].append(time.perf_counter() - began)
     few, many = (1000 * median(seconds[count]) for count in counts)
     yield Figure(
-        f"apply one more program, {options.listed} programs",
+        f"apply one more program, {listed} programs",
         "ms",
         many,
         few,

@@ -59,6 +59,12 @@ class Figure:
         return self.ours / self.floor if self.floor else None
 
     @property
+    def cost(self) -> float | None:
+        """The same where less is better; where more is, the floor to ours."""
+        is_rate = self.goal is not None and self.goal.is_floor
+        return 1 / self.ratio if self.ratio and is_rate else self.ratio
+
+    @property
     def is_met(self) -> bool | None:
         """Whether the goal was reached in this run; None where there is none."""
         return None if self.goal is None else self.goal.is_met(self.ours)
@@ -93,9 +99,9 @@ def table(figures: Sequence[Figure]) -> str:
         rows.append(
             (
                 each.name,
-                _short(each.ratio),
-                _short(each.ours),
-                _short(each.floor),
+                short(each.ratio),
+                short(each.ours),
+                short(each.floor),
                 each.unit,
                 verdict,
                 "" if each.goal is None else each.goal.text,
@@ -126,7 +132,8 @@ def document(figures: Sequence[Figure]) -> dict[str, Any]:
     }
 
 
-def _short(value: float | None) -> str:
+def short(value: float | None) -> str:
+    """Write a value with three digits; nothing where there is none."""
     if value is None:
         return ""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

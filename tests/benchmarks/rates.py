@@ -41,6 +41,8 @@ def measure(root: Path, options: Options) -> Iterator[Figure]:
     """
     with fleets.running_fleet(root / "s", options.some, room=options.listed) as server:
         yield from _routes(root, server, options.some, options)
+        if options.listed <= options.some:
+            return
         server.stop()
         fleets.populate(server, options.listed, running=options.some)
         server.start()

@@ -48,7 +48,8 @@ def measure_kills(root: Path, options: Options) -> Iterator[Figure]:
     code = bare_agents.copy_code(root / "code")
     main = (code / "main.py").read_text()
     (code / "main.py").write_text(main.replace("import os\nimport sys", fleets.BEGAN))
-    for agents, most in ((options.few, _FEW_MS), (options.most, _MOST_MS)):
+    sizes = {options.few: _FEW_MS, options.most: _MOST_MS}
+    for agents, most in sizes.items():
         state = root / f"s{agents}"
         with fleets.running_fleet(state, agents, began_file=True) as server:
             python = server.state.venv(fleets.ORIGINAL, 1) / "bin" / "python"
