@@ -4,7 +4,7 @@ BIN := .venv/bin
 # tests wait more than they work
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: help demo test test-faults check audit fix bench bench-guard openapi docs lock clean
+.PHONY: help demo test test-faults check audit fix bench bench-guard load openapi docs lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ bench: .venv/.installed  ## Measure against the bare floor, as ratios within one
 
 bench-guard: .venv/.installed  ## Hold a few ratios to the recorded ones, below two minutes
 	$(BIN)/python -m tests.benchmarks.guard $(GUARD_ARGS)
+
+load: .venv/.installed  ## A minute of mixed traffic from 32 clients, and what must hold then
+	$(BIN)/python -m tests.traffic $(LOAD_ARGS)
 
 openapi: .venv/.installed  ## Write docs/openapi.json anew, after a change of the API
 	$(BIN)/python -m tests.openapi_json
