@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deployer.errors import SupervisordRefusedError, SupervisordUnreachableError
@@ -198,6 +199,16 @@ def test_children_of_a_dead_agent_are_gone(plugin: SupervisordProcess) -> None:
     os.kill(process.pid, signal.SIGKILL)
 
     wait_until(lambda: not is_alive(child))
+
+
+def test_the_logs_of_runs_that_are_over_are_closed(plugin: SupervisordProcess) -> None:
+    start(plugin)
+    for _ in range(2):
+        kill_and_wait(plugin, settle(plugin))
+    settle(plugin)
+    logs = sorted(str(log(NAME)) for log in (plugin.state.stdout_log, plugin.state.stderr_log))
+    opened = [file.path for file in psutil.Process(plugin.pid).open_files()]
+    assert sorted(path for path in opened if path in logs) == logs
 
 
 def test_every_change_is_pushed_with_the_exit_code(plugin: SupervisordProcess) -> None:
