@@ -17,6 +17,8 @@ from deployer.cli.terminals import Terminal
 from deployer.errors import ServerUnreachableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deployer.client import Agent, Client
 
 _LIST: Final = (
@@ -95,7 +97,7 @@ def top(client: Client, terminal: Terminal, interval: float, sort: str) -> None:
 
     Into a pipe, and with --json, it looks once. CPU is in percent of one processor.
     """
-    view = _View(client, terminal, sort)
+    view = View(client.url, client.agents, terminal, sort)
     view.look()
     if terminal.as_json:
         terminal.documents("agents", view.agents)
@@ -109,11 +111,22 @@ def top(client: Client, terminal: Terminal, interval: float, sort: str) -> None:
             view.look_again()
 
 
-class _View:
+class View:
     """What top shows."""
 
-    def __init__(self, client: Client, terminal: Terminal, sort: str) -> None:
-        self._client = client
+    def __init__(
+        self, url: str, ask: Callable[[], list[Agent]], terminal: Terminal, sort: str
+    ) -> None:
+        """Know what is to be shown; nothing is asked yet.
+
+        Args:
+            url: The server's address.
+            ask: Gives all agents.
+            terminal: Sets the table.
+            sort: A key of _ORDERS.
+        """
+        self._url = url
+        self._ask = ask
         self._terminal = terminal
         self._order = _ORDERS[sort]
         self._trouble = ""
@@ -121,7 +134,7 @@ class _View:
 
     def look(self) -> None:
         """Ask the server."""
-        self.agents = sorted(self._client.agents(), key=self._order)
+        self.agents = sorted(self._ask(), key=self._order)
         self._trouble = ""
 
     def look_again(self) -> None:
@@ -136,7 +149,7 @@ class _View:
         counts = Counter(each.status for each in self.agents)
         told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         clock = f"{datetime.now().astimezone():%H:%M:%S}"
-        head = self._trouble or "  ".join(filter(None, (clock, told, self._client.url)))
+        head = self._trouble or "  ".join(filter(None, (clock, told, self._url)))
         rows = [
             (
                 *(a.name, a.status, a.port, _cpu(a), _memory(a), _up(a)),

@@ -449,9 +449,16 @@ def test_bash_completes_the_names_of_agents(server: Serving, agent: str, tmp_pat
     environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "AGENT": agent}
     environ["ATOLL_DEPLOYER_STATE_DIR"] = str(server.state)
     argv = ["bash", "--norc", "-c", script]
-    done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.splitlines() == [agent, "", agent, "restart", ""]
-    assert done.stderr == ""
+
+    def completed() -> list[str]:
+        pipe = subprocess.PIPE
+        done = subprocess.run(argv, env=environ, stdout=pipe, stderr=pipe, text=True, check=True)
+        assert done.stderr == ""
+        return done.stdout.splitlines()
+
+    # on a loaded machine the server may take longer than somebody at a keyboard would wait
+    expected = [agent, "", agent, "restart", ""]
+    wait_until(lambda: completed() == expected, 60.0, "completed")
 
 
 def test_a_key_that_may_only_look_is_refused_with_4(

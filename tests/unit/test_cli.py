@@ -23,9 +23,11 @@ from deployer.cli import failures, main
 from deployer.cli.connections import DEFAULT_URL, Address, find_server
 from deployer.cli.durations import age
 from deployer.cli.names import complete_names
+from deployer.cli.overviews import View
 from deployer.cli.progress import StepLines
 from deployer.cli.terminals import Terminal, printable
-from deployer.client import Step
+from deployer.client import Agent, Step
+from deployer.client.nouns import AgentUsage
 from deployer.errors import (
     AuthenticationRequiredError,
     DeployerError,
@@ -359,6 +361,31 @@ def test_help_names_every_command_with_its_whole_sentence() -> None:
 
 def test_the_version_is_the_one_that_was_installed() -> None:
     assert deployer.__version__ == version("atoll-deployment-server")
+
+
+def test_top_shows_what_it_knew_while_the_server_restarts() -> None:
+    one = Agent(name="b", status="running", usage=AgentUsage(cpus=0.125, memory_bytes=2**20))
+    other = Agent(name="a", status="failed")
+    away = ServerUnreachableError("cannot reach the server: connection refused")
+    answers: Iterator[list[Agent] | DeployerError] = iter(([one, other], away, [one, other]))
+
+    def ask() -> list[Agent]:
+        answer = next(answers)
+        if isinstance(answer, DeployerError):
+            raise answer
+        return answer
+
+    view = View("http://127.0.0.1:8080", ask, Terminal(), "cpu")
+    view.look()
+    head, _, titles, *rows = view.lines()
+    assert "1 failed, 1 running" in head
+    assert [row.split()[:2] for row in rows] == [["b", "running"], ["a", "failed"]]
+    assert dict(zip(titles.split(), rows[0].split(), strict=True))["CPU"] == "12.5%"
+    view.look_again()
+    assert view.lines()[0] == "cannot reach the server: connection refused; trying again"
+    assert view.lines()[3:] == rows
+    view.look_again()
+    assert "1 failed, 1 running" in view.lines()[0]
 
 
 # check -------------------------------------------------------------------------------------------
