@@ -24,6 +24,9 @@ from tests.shells import INTERRUPTED, Ports, Shell, matches
 
 SESSIONS = [page for page in map(Page, pages()) if any(block.is_typed for block in page.blocks())]
 AGENTS = 10
+PROGRAMS = "/usr/local/bin:/usr/bin:/bin"
+"""Not all of PATH: each server would ask each version that pyenv has there, for seconds."""
+
 READY = "http://127.0.0.1:8080/readyz"
 READY_SECONDS = 60.0
 
@@ -92,7 +95,7 @@ def session(cache: Path) -> Iterator[Session]:
         api = free_ports(AGENTS + 1)
         environ = {
             "HOME": str(home),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
+            "PATH": f"{Path(sys.executable).parent}:{PROGRAMS}",
             "LANG": "C.UTF-8",
             "TERM": "dumb",
             "COLUMNS": "100",
