@@ -264,7 +264,7 @@ class Deployments:
                 canceled=journal.canceled,
             )
             faults.reach("environments.build")
-            self._files.seal(release)
+            self._files.seal(release, built.seal)
             self._store.releases.set_installed(release, str(python.path))
             release = self._store.releases.get(release.agent, release.number)
             self._files.write_record(release)

@@ -33,6 +33,7 @@ class Identities:
         """Work with the parts of one server."""
         self._state = parts.state
         self._store = parts.store
+        self._files = parts.files
         self._processes = parts.processes
         self._isolation = parts.isolation
         self._required = parts.settings.isolation.require
@@ -75,7 +76,7 @@ class Identities:
                 cause=f"cannot prepare its directories: {error.strerror or error}",
                 hint="data, tmp and run must be directories on this machine, and no symlinks",
             ) from error
-        venv = self._state.venv(release.agent, release.number)
+        venv = self._files.environment(release)
         return isolation.sandbox(
             Quarters(
                 directory=directory,

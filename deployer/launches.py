@@ -169,7 +169,7 @@ def launch_policy(
     variables = parts.secrets.variables_of(release)
     manifest = read_manifest(release.manifest)
     allowance = limiter.allow(manifest)
-    venv = state.venv(release.agent, release.number)
+    venv = parts.files.environment(release)
     return LaunchPolicy(
         program=release.program,
         executable=venv / "bin" / "python",

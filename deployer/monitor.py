@@ -16,6 +16,7 @@ from typing import Final
 from deployer.agents import Agents
 from deployer.causes import Cause
 from deployer.crash_loops import CrashLoops, is_death
+from deployer.environment_retention import EnvironmentRetention
 from deployer.errors import DeployerError, SupervisordRefusedError
 from deployer.intents import Intents
 from deployer.limits.verdicts import Verdict
@@ -74,6 +75,7 @@ class Monitor:
         self._retries = parts.retries
         self._secrets = parts.secrets
         self._packages = PackageRetention(parts)
+        self._environments = EnvironmentRetention(parts)
         self._verdicts = parts.verdicts
         self._runs = runs
         self._agents = agents
@@ -284,6 +286,7 @@ class Monitor:
                     self._store.audit.trim(now() - timedelta(days=self._settings.audit_days))
                 self._store.idempotency.trim(now() - idempotency.KEPT)
                 self._packages.trim()
+                self._environments.trim()
             except Exception:  # noqa: BLE001 - the disk may be full: it is tried again
                 _log.exception("cannot trim the timeline, or what was uploaded")
             if self._ended.wait(_TRIM_SECONDS):

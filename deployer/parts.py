@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from deployer.agent_locks import AgentLocks
 from deployer.agent_secrets import AgentSecrets
 from deployer.environments.compilations import Compilations
+from deployer.environments.shared import SharedEnvironments
 from deployer.instruments import Instruments
 from deployer.isolation import Isolation
 from deployer.limits.breaches import Breaches
@@ -43,6 +44,7 @@ class Parts:
         limiter: Holds agents to what they may use.
         usages: What agents use.
         secrets: What agents are given as they are launched.
+        shared: Environments that releases have in common.
         readings: What agents last answered.
         locks: Who is at work on which agent.
         retries: When agents that failed are tried again.
@@ -65,6 +67,7 @@ class Parts:
     limiter: Limiter
     usages: Usages
     secrets: AgentSecrets
+    shared: SharedEnvironments
     readings: Readings = field(default_factory=Readings)
     locks: AgentLocks = field(default_factory=AgentLocks)
     retries: Retries = field(default_factory=Retries)

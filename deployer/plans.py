@@ -54,6 +54,8 @@ class Dependencies:
         unchanged: How many are the same.
         cached: Whether nothing would have to be downloaded; None: there is nothing to install, or
             the installer cannot tell.
+        environment_reused: Whether an environment that is there would be shared: nothing would be
+            installed.
     """
 
     lock_reused: bool
@@ -62,6 +64,7 @@ class Dependencies:
     changed: tuple[Change, ...]
     unchanged: int
     cached: bool | None
+    environment_reused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,11 @@ class Plans:
             )
             pins = resolved.pins
             dependencies = _compare(
-                lock, pins, lock_reused=resolved.lock_reused, cached=resolved.cached
+                lock,
+                pins,
+                lock_reused=resolved.lock_reused,
+                cached=resolved.cached,
+                environment_reused=resolved.environment_reused,
             )
         is_held = serving is not None and strategy is Strategy.PARALLEL and not is_live
         port = self._port(package, agent, None if is_held else current)
@@ -181,7 +188,9 @@ class Plans:
             python_changed=not is_live and _is_other_python(current, lock, python),
             dependencies=dependencies,
             code_bytes=0 if is_live else package.unpacked_bytes,
-            environment_bytes=0 if is_live else self._environment_bytes(current),
+            environment_bytes=0
+            if dependencies.environment_reused
+            else self._environment_bytes(current),
             free_bytes=disks.free_bytes(self._state.root),
             port=port,
             port_kept=agent is not None and agent.port == port,
@@ -197,7 +206,7 @@ class Plans:
     def _environment_bytes(self, current: Release | None) -> int | None:
         if current is None:
             return None
-        return disks.tree_bytes(self._state.venv(current.agent, current.number))
+        return disks.tree_bytes(self._files.environment(current))
 
     def _port(self, package: Package, agent: Agent | None, makes_way: Release | None) -> int:
         """Choose as a deployment would, which frees the port of what makes way before."""
@@ -242,7 +251,12 @@ def _is_other_python(current: Release | None, lock: Lock | None, python: Interpr
 
 
 def _compare(
-    lock: Lock | None, pins: tuple[Pin, ...], *, lock_reused: bool, cached: bool | None = None
+    lock: Lock | None,
+    pins: tuple[Pin, ...],
+    *,
+    lock_reused: bool,
+    cached: bool | None = None,
+    environment_reused: bool = True,
 ) -> Dependencies:
     before = {} if lock is None else {pin.named[0]: pin for pin in lock.pins}
     after = {pin.named[0]: pin for pin in pins}
@@ -257,6 +271,7 @@ def _compare(
         ),
         unchanged=len(both) - len(changed),
         cached=cached,
+        environment_reused=environment_reused,
     )
 
 

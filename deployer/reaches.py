@@ -36,7 +36,8 @@ def explain_refusal(
     own += [state.agent_run(release.agent), state.rehearsal(release.agent, release.number)]
     if _is_below(whole, own):
         return None
-    if whole.is_relative_to(state.release(release.agent, release.number)):
+    fixed = (state.release(release.agent, release.number), parts.files.environment(release))
+    if _is_below(whole, fixed):
         return None if is_missing else _read_only(path)
     target = whole if is_missing else _present(whole)
     if not os.path.lexists(target) or parts.isolation.level is IsolationLevel.NONE:
@@ -54,7 +55,7 @@ def _explain_foreign(
     sandbox = parts.isolation.sandbox(
         Quarters(
             directory=state.agent(release.agent),
-            fixed=(code, state.venv(release.agent, release.number)),
+            fixed=(code, parts.files.environment(release)),
             writable=own,
             python=Path(release.python),
         ),

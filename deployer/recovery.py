@@ -12,6 +12,7 @@ from typing import Final
 from deployer import log_fields
 from deployer.agents import Agents
 from deployer.deployments import Deployments
+from deployer.environment_retention import EnvironmentRetention
 from deployer.errors import DeployerError, RowDamagedError
 from deployer.intents import Intents
 from deployer.model import Agent, DeploymentStatus, Desired, Release, State, agent_of_program
@@ -47,6 +48,7 @@ class Recovery:
         self._processes = parts.processes
         self._starts = parts.starts
         self._packages = PackageRetention(parts)
+        self._environments = EnvironmentRetention(parts)
         self._began_at = time.time()
         self._runs = runs
         self._deployments = deployments
@@ -64,6 +66,7 @@ class Recovery:
             self._remove_stray_programs,
             self._remove_stray_directories,
             self._packages.remove_strays,
+            self._environments.remove_halves,
             self._runs.tidy_identities,
             self._free_ports_of_the_dead,
         ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -53,6 +53,22 @@ class ReleaseFiles:
         kept = received.replace(archive)
         faults.reach("releases.keep_archive")
         return kept
+
+    def environment(self, release: Release) -> Path:
+        """Say where a release's environment lies, which it may share with other releases.
+
+        What runs there is started by this name, and told no other: it may be gone.
+        """
+        venv = self._state.venv(release.agent, release.number)
+        try:
+            return venv.readlink()
+        except OSError:  # its own, or none
+            return venv
+
+    def shared_environments(self) -> set[Path]:
+        """List the environments that any release on the disk shares, whatever the rows say."""
+        links = self._state.agents.glob("*/releases/*/venv")
+        return {link.readlink() for link in links if link.is_symlink()}
 
     def prepare(self, agent: str, number: int) -> Path:
         """Make the directory of a new release, empty; what a crash left there goes first."""
@@ -113,9 +129,14 @@ class ReleaseFiles:
             return f"its manifest in state.db is damaged: {error.detail}"
         return ""
 
-    def seal(self, release: Release) -> None:
-        """Keep with a release that was just installed what it is now, for `find_breach`."""
-        seals.write_seal(self._state.release(release.agent, release.number))
+    def seal(self, release: Release, environment: Mapping[str, str] | None = None) -> None:
+        """Keep with a release that was just installed what it is now, for `find_breach`.
+
+        Args:
+            release: What was installed.
+            environment: The seal of the environment that it shares.
+        """
+        seals.write_seal(self._state.release(release.agent, release.number), environment)
 
     def find_breach(self, release: Release, *, anew: bool = False) -> str:
         """Say why a release is not what was installed any more; empty when it is, to the byte.

@@ -15,6 +15,7 @@ from deployer import causes, faults, health, ports
 from deployer.byte_sizes import size_text
 from deployer.causes import Cause, Circumstances
 from deployer.disks import free_bytes, telling_when_full
+from deployer.environments.builds import site_packages
 from deployer.environments.interpreters import version_of_venv
 from deployer.errors import (
     DeployerError,
@@ -249,7 +250,9 @@ class Runs:
         self.take_down(release)
         self._supervisord.remove(release.program)
         self._parts.programs.delete(release.program)
-        self._parts.compilations.end(self._state.venv(release.agent, release.number))
+        venv = self._state.venv(release.agent, release.number)
+        for each in (venv.parent, venv):  # an environment that it shares is compiled on
+            self._parts.compilations.end(each)
         self._processes.refresh()
 
     def free_identity(self, agent: str) -> None:
@@ -266,11 +269,10 @@ class Runs:
 
     def compile(self, release: Release) -> None:
         """Have a release that serves compiled in the background, for quicker starts to come."""
-        self._parts.compilations.begin(
-            self._state.venv(release.agent, release.number),
-            Path(release.python),
-            self._state.code(release.agent, release.number),
-        )
+        python, environment = Path(release.python), self._parts.files.environment(release)
+        code = self._state.code(release.agent, release.number)
+        self._parts.compilations.begin(environment, python, site_packages(environment))
+        self._parts.compilations.begin(code.parent, python, [code])
 
     def restart_policy(self, release: Release) -> RestartPolicy:
         """Say how a release is restarted: as its manifest says, else as the settings do."""
@@ -358,7 +360,7 @@ class Runs:
             port=port,
             holder_of=ports.describe_holder,
             memory_limit=memory_limit,
-            python=version_of_venv(self._state.venv(release.agent, release.number)),
+            python=version_of_venv(self._parts.files.environment(release)),
             refusal_of=refusal_of,
             room=room,
         )

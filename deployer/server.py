@@ -32,7 +32,7 @@ from deployer.api.unparsed import Bouncer, refuse_with_problems
 from deployer.build_sites import source_builds
 from deployer.copyists import Copyist
 from deployer.deployments import Deployments
-from deployer.environments import Environments, InstallerSettings
+from deployer.environments import Environments, InstallerSettings, SharedEnvironments
 from deployer.errors import DeployerError, ServeRefusedError, SupervisordRefusedError
 from deployer.explanations import Explanations
 from deployer.floods import Floods
@@ -133,6 +133,7 @@ class Server:
             limiter=limiter,
             usages=Usages(self._state.root),
             secrets=AgentSecrets(store, self._state),
+            shared=SharedEnvironments(self._state.environments),
         )
         runs = Runs(parts)
         environments = Environments(
@@ -140,6 +141,7 @@ class Server:
             source_builds(self._state, isolation, limiter)
             if settings.install.allow_sdist
             else None,
+            parts.shared if isolation.shares_environments else None,
         )
         scans = Scans(settings.scan, self._state.tmp)
         deployments = Deployments(parts, environments, runs, scans)

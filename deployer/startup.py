@@ -194,7 +194,7 @@ def become_supervisord(state: StateDir) -> None:
 
 
 def _make_directories(state: StateDir) -> None:
-    open_ones = (state.root, state.agents, state.builds)
+    open_ones = (state.root, state.agents, state.builds, state.environments)
     ours = (
         state.conf_d,
         state.quarantine,

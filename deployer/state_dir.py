@@ -121,6 +121,11 @@ class StateDir:
         return self.root / "cache"
 
     @property
+    def environments(self) -> Path:
+        """Environments that releases share, each named after what it was made from."""
+        return self.root / "environments"
+
+    @property
     def builds(self) -> Path:
         """Where source is built, one build at a time."""
         return self.root / "builds"
@@ -165,7 +170,7 @@ class StateDir:
         return self.release(agent, number) / "code"
 
     def venv(self, agent: str, number: int) -> Path:
-        """The release's virtual environment."""
+        """The release's virtual environment, or a link to the one that it shares with others."""
         return self.release(agent, number) / "venv"
 
     def rehearsal(self, agent: str, number: int) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 import requests
 
+from deployer.environments.shared import SEAL
 from deployer.errors import DeployerError
 from deployer.faults import VARIABLE
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server, wait_until
+from tests.wheels import make_index, make_wheel
 
 AGENT = "stdlib_agent"
 BYSTANDER = "bystander"
@@ -22,6 +25,9 @@ BYSTANDER = "bystander"
 
 OLD = zip_package(AGENT, version="1.0.0")
 NEW = zip_package(AGENT, version="2.0.0")
+NEEDY = zip_package(AGENT, version="1.0.0", extra_files={"requirements.txt": "alpha\n"})
+"""It needs an environment that the bystander does not share."""
+
 BROKEN = zip_package("exits_at_once", name=AGENT, version="9.0.0")
 
 
@@ -30,7 +36,11 @@ def server_with_faults(root: Path, cache_dir: Path) -> Iterator[RunningServer]:
     """Run a server that can be told to die, with a bystander."""
     os.environ[VARIABLE] = str(root / "fault")
     try:
-        with running_server(root / "state", cache_dir=cache_dir) as it:
+        index = f"file://{make_index(root / 'index', [])}/simple"
+        links = [str(make_wheel(root / "wheels", "alpha").parent)]
+        with running_server(
+            root / "state", cache_dir=cache_dir, index_url=index, find_links=links
+        ) as it:
             it.client.deploy(zip_package(AGENT, name=BYSTANDER))
             yield it
     finally:
@@ -61,6 +71,15 @@ def is_running(server: RunningServer, version: str) -> bool:
 def nothing(server: RunningServer) -> None:
     with contextlib.suppress(DeployerError):
         server.client.remove(AGENT)
+
+
+def no_environments(server: RunningServer) -> None:
+    """Have no agent but the bystander, and no environment but its own."""
+    nothing(server)
+    own = server.state.venv(BYSTANDER, 1).readlink()
+    for environment in server.state.environments.iterdir():
+        if environment != own:
+            shutil.rmtree(environment)
 
 
 def old_runs(server: RunningServer) -> None:
@@ -95,6 +114,9 @@ def fail(server: RunningServer, strategy: str) -> None:
 
 SCENARIOS = {
     "first deployment": Scenario(nothing, lambda server: server.client.deploy(OLD)),
+    "first deployment, environment new": Scenario(
+        no_environments, lambda server: server.client.deploy(NEEDY)
+    ),
     "rehearse": Scenario(old_runs, lambda server: server.client.deploy(NEW, strategy="rehearse")),
     "replace": Scenario(old_runs, lambda server: server.client.deploy(NEW, strategy="replace")),
     "parallel": Scenario(old_runs, lambda server: server.client.deploy(NEW, strategy="parallel")),
@@ -156,6 +178,10 @@ def check_world(server: RunningServer, where: str) -> None:
     programs = {path.stem for path in state.conf_d.glob("*.conf")}
     assert {path.name for path in state.policies.iterdir()} == programs, where
     assert list(state.tmp.iterdir()) == [], where
+    environments = set(state.environments.iterdir())
+    assert all((path / SEAL).exists() for path in environments), where
+    links = {link.readlink() for link in state.agents.glob("*/releases/*/venv")}
+    assert links <= environments, where
     for agent in agents:
         numbers = {str(release.number) for release in client.releases(agent.name)}
         assert {path.name for path in (state.agent(agent.name) / "releases").iterdir()} == numbers

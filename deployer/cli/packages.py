@@ -100,6 +100,7 @@ def _planned(found: Plan) -> dict[str, object]:
         "changed": ", ".join(changed),
         "unchanged": needs.unchanged,
         "to download": cached[needs.cached],
+        "environment": "one that is there" if needs.environment_reused else "a new one",
         "disk": f"{needed_bytes:,} bytes{more}, of {disk.free_bytes:,} free",
         "port": f"{port.number}, {'as now' if port.kept else 'a new one'}",
         "missing": "; ".join(found.missing_secrets),

@@ -37,6 +37,7 @@ class PlannedDependencies(Answer):
         changed: Those with another version.
         unchanged: How many are the same.
         cached: Whether nothing would have to be downloaded; None: nobody can tell.
+        environment_reused: Whether an environment that is there would be shared.
     """
 
     lock_reused: bool = False
@@ -47,6 +48,7 @@ class PlannedDependencies(Answer):
     )
     unchanged: int = 0
     cached: bool | None = None
+    environment_reused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Environments: a virtual environment a release, filled from a lock that stays with the release."""
+"""Environments: a release's virtual environment, filled from a lock that stays with the release."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from deployer.environments.builds import Build, Built
+from deployer import faults
+from deployer.environments.builds import Build, Built, list_packages
 from deployer.environments.indexes import read_sources
-from deployer.environments.installers import Installer, Pip, Uv, find_pip, find_uv
+from deployer.environments.installers import (
+    Installer,
+    Pip,
+    Uv,
+    find_pip,
+    find_uv,
+    identify_installer,
+)
 from deployer.environments.interpreters import (
     Found,
     Interpreter,
@@ -24,8 +32,10 @@ from deployer.environments.interpreters import (
 )
 from deployer.environments.locks import Inputs, Lock, Pin, find_reusable_lock, read_lock
 from deployer.environments.runs import installer_variables, run
+from deployer.environments.shared import SharedEnvironments, key_of
 from deployer.environments.source_builds import BUILD_PROGRAM, Reach, Site, SourceBuilds
 from deployer.errors import InstallError, InterpreterUnavailableError, ResolutionError
+from deployer.trees import delete_tree
 
 __all__ = [
     "BUILD_PROGRAM",
@@ -34,6 +44,7 @@ __all__ = [
     "InstallerSettings",
     "Reach",
     "Resolved",
+    "SharedEnvironments",
     "Site",
     "SourceBuilds",
 ]
@@ -83,25 +94,32 @@ class Resolved:
         lock_reused: Whether an earlier resolution would be repeated.
         cached: Whether nothing would have to be downloaded; None: nothing to install, or pip, which
             cannot tell.
+        environment_reused: Whether an environment that is there would be shared.
     """
 
     pins: tuple[Pin, ...]
     lock_reused: bool
     cached: bool | None
+    environment_reused: bool = False
 
 
 class Environments:
     """Makes environments; safe to use from several threads at once."""
 
     def __init__(
-        self, settings: InstallerSettings, source_builds: SourceBuilds | None = None
+        self,
+        settings: InstallerSettings,
+        source_builds: SourceBuilds | None = None,
+        shared: SharedEnvironments | None = None,
     ) -> None:
         """Install as the settings say.
 
         Args:
             settings: What the operator decides.
             source_builds: Builds what has no wheel; None: that is refused.
+            shared: Environments that releases may have in common; None: each gets its own.
         """
+        self._shared = shared
         self._settings = settings
         self._source_builds = source_builds
         self._sources = read_sources(
@@ -111,6 +129,7 @@ class Environments:
             settings.exclude_newer,
         )
         self._uv = find_uv() if settings.installer == "uv" else None
+        self._identity = identify_installer(self._uv)
         self._pythons = settings.pythons or settings.cache_dir / "pythons"
 
     def choose_python(self, specifier: str | None, *, uid: int | None = None) -> Interpreter:
@@ -153,7 +172,7 @@ class Environments:
         Whoever calls owns both paths, and deletes them when this fails.
 
         Args:
-            venv: Where; anything there is replaced.
+            venv: Where; anything there is replaced. A link, where environments are shared.
             lock: Where the lock is written; nothing is without requirements.
             requirements: Normalised lines, with the hashes that an author gave.
             python: What to make it with.
@@ -176,7 +195,6 @@ class Environments:
         with self._scratch() as scratch:
             build = Build(
                 installer=self._installer(),
-                venv=venv,
                 lock=lock,
                 python=python,
                 scratch=scratch,
@@ -185,24 +203,57 @@ class Environments:
                 source_builds=self._source_builds,
                 deadline=time.monotonic() + self._settings.install_seconds,
             )
-            build.make_venv()
             if own_lock is not None:
                 own = _own_lock(own_lock, is_needed=bool(requirements))
-                if own is not None:
-                    build.repeat(own)
-                return build.result(lock_reused=own is not None)
+                return self._provide(build, venv, own, inputs, lock_reused=own is not None)
             if not lines:
-                return build.result(lock_reused=False)
+                return self._provide(build, venv, None, inputs, lock_reused=False)
             earlier = None if refresh else self._reusable(earlier_locks, inputs)
             if earlier is not None:
+                # Or a file is gone or was replaced: what is there now counts.
+                with suppress(ResolutionError, InstallError):
+                    return self._provide(build, venv, earlier, inputs, lock_reused=True)
+            resolved = build.resolve(inputs, refresh=refresh)
+            return self._provide(build, venv, resolved, inputs, lock_reused=False)
+
+    def _provide(
+        self, build: Build, venv: Path, lock: Lock | None, inputs: Inputs, *, lock_reused: bool
+    ) -> Built:
+        """Have an environment with what a lock names: the one that is there, or a new one.
+
+        Args:
+            build: Under way.
+            venv: Where a release looks for its environment.
+            lock: What to install; None: nothing.
+            inputs: What was asked for.
+            lock_reused: Whether the lock was made before.
+        """
+        if lock is not None:
+            lock.write(build.lock)
+        delete_tree(venv)
+        key = None if self._shared is None else self._key(lock, inputs, build.python)
+        if self._shared is None or key is None:
+            build.fill(venv, lock, is_known=lock_reused)
+            return _built(build, venv, list_packages(venv), lock_reused=lock_reused)
+        with self._shared.hold(key, deadline=build.deadline, canceled=build.canceled):
+            found = self._shared.find(key)
+            is_new = found is None
+            if found is not None:
+                build.say(f"all of it is in {found.path} already")
+            else:
+                place = self._shared.choose_path(key)
                 try:
-                    build.repeat(earlier)
-                except (ResolutionError, InstallError):
-                    build.restart()  # a file is gone or was replaced: what is there now counts
-                else:
-                    return build.result(lock_reused=True)
-            build.install(build.resolve(inputs, refresh=refresh))
-            return build.result(lock_reused=False)
+                    build.fill(place, lock, is_known=lock_reused)
+                    faults.reach("environments.fill")
+                    found = self._shared.finish(place, list_packages(place))
+                except BaseException:
+                    with suppress(OSError):  # the next start removes what is not whole
+                        delete_tree(place)
+                    raise
+            venv.symlink_to(found.path)
+            faults.reach("environments.share")
+        built = _built(build, venv, found.packages, lock_reused=lock_reused)
+        return replace(built, environment_reused=not is_new, seal=found.seal)
 
     def resolve(
         self,
@@ -231,14 +282,14 @@ class Environments:
             DeploymentCanceledError: canceled said so.
         """
         lines = tuple(sorted(set(requirements)))
-        if not lines:
-            return Resolved(pins=(), lock_reused=False, cached=None)
         inputs = self._inputs(lines, python)
+        if not lines:
+            is_there = self._is_there(None, inputs, python)
+            return Resolved(pins=(), lock_reused=False, cached=None, environment_reused=is_there)
         longest = self._settings.install_seconds
         with self._scratch() as scratch:
             build = Build(
                 installer=self._installer(),
-                venv=scratch / "venv",
                 lock=scratch / "requirements.lock",
                 python=python,
                 scratch=scratch,
@@ -247,18 +298,25 @@ class Environments:
                 source_builds=self._source_builds,
                 deadline=time.monotonic() + min(timeout_seconds or longest, longest),
             )
-            build.make_venv()
             earlier = self._reusable(earlier_locks, inputs)
             lock = earlier or build.resolve(inputs, refresh=False)
-            cached = None
-            if self._uv is not None and lock.pins:
+            is_there = self._is_there(lock, inputs, python)
+            cached = True if is_there and lock.pins else None
+            if self._uv is not None and lock.pins and not is_there:
                 # Not by --dry-run: that succeeds, and only says what it would download.
+                lock.write(build.lock)
+                build.make_venv(scratch / "venv")
                 try:
-                    build.install(lock, offline=True)
+                    build.install(scratch / "venv", offline=True)
                     cached = True
                 except (ResolutionError, InstallError):
                     cached = False
-            return Resolved(pins=lock.pins, lock_reused=earlier is not None, cached=cached)
+            return Resolved(
+                pins=lock.pins,
+                lock_reused=earlier is not None,
+                cached=cached,
+                environment_reused=is_there,
+            )
 
     def find_reusable_lock(
         self, candidates: Iterable[Path], requirements: Sequence[str], python: Interpreter
@@ -275,6 +333,17 @@ class Environments:
             at=datetime.now(UTC),
             max_age_seconds=self._settings.lock_max_age_seconds,
         )
+
+    def _is_there(self, lock: Lock | None, inputs: Inputs, python: Interpreter) -> bool:
+        """Tell whether an environment of a lock is there to be shared."""
+        if self._shared is None:
+            return False
+        key = self._key(lock, inputs, python)
+        return key is not None and self._shared.find(key) is not None
+
+    def _key(self, lock: Lock | None, inputs: Inputs, python: Interpreter) -> str | None:
+        pins = () if lock is None else lock.pins
+        return key_of(pins, inputs if lock is None else lock.inputs, python, self._identity)
 
     def _inputs(self, lines: tuple[str, ...], python: Interpreter) -> Inputs:
         return Inputs(
@@ -339,6 +408,18 @@ class Environments:
             (scratch / ".netrc").write_text(self._sources.netrc, encoding="utf-8")
             (scratch / ".netrc").chmod(0o600)  # Python's netrc refuses what others can read
             yield scratch
+
+
+def _built(
+    build: Build, venv: Path, packages: tuple[tuple[str, str], ...], *, lock_reused: bool
+) -> Built:
+    return Built(
+        python=venv / "bin" / "python",
+        interpreter=build.python,
+        lock_reused=lock_reused,
+        packages=packages,
+        seconds=build.seconds,
+    )
 
 
 def _own_lock(path: Path, *, is_needed: bool) -> Lock | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,7 +30,9 @@ class Built:
         python: The environment's own executable, to start the agent with.
         interpreter: What it was made with.
         lock_reused: Whether an earlier resolution was repeated.
+        environment_reused: Whether it was there already, made for another release.
         packages: Name and version of all that is installed, sorted by name.
+        seal: What it was when it was made, for `deployer.seals`; None: it is the release's own.
         seconds: How long each part took: ``venv``, ``resolve``, ``install``.
     """
 
@@ -38,6 +40,8 @@ class Built:
     interpreter: Interpreter
     lock_reused: bool
     packages: tuple[tuple[str, str], ...]
+    environment_reused: bool = False
+    seal: Mapping[str, str] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -46,18 +50,19 @@ class Built:
         lock = ", by an earlier lock" if self.lock_reused else ""
         count = len(self.packages)
         packages = f"{count or 'no'} package{'' if count == 1 else 's'}{lock}"
+        if self.environment_reused:
+            packages += ", environment reused"
         return f"Python {self.interpreter.version}, {packages}, {sum(self.seconds.values()):.2f} s"
 
 
 @dataclass(slots=True)
 class Build:
-    """One environment while it is made, step by step.
+    """One build, step by step.
 
     Attributes:
         installer: uv or pip.
-        venv: The environment, at its final path.
-        lock: Where its lock is written.
-        python: What it is made with.
+        lock: Where the lock is written.
+        python: What environments are made with.
         scratch: A private directory with an empty one, ``empty``, in it.
         log: Gets commands and output.
         canceled: Asked while a command runs; True ends it.
@@ -67,7 +72,6 @@ class Build:
     """
 
     installer: Installer
-    venv: Path
     lock: Path
     python: Interpreter
     scratch: Path
@@ -77,39 +81,28 @@ class Build:
     source_builds: SourceBuilds | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def make_venv(self) -> None:
-        """Make it, empty."""
-        with self._timed("venv"):
-            self._run(self.installer.venv_command(self.venv, self.python), "make an environment")
+    def make_venv(self, venv: Path) -> None:
+        """Make an environment, empty, in place of what is there.
 
-    def restart(self) -> None:
-        """Begin again with an empty environment, as an installer runs in a fresh one only.
-
-        Code that an earlier attempt installed could run otherwise: ``.pth`` files are obeyed by
-        the interpreter that uv asks about an environment.
+        An installer runs in a fresh one only. Code that an earlier attempt installed could run
+        otherwise: ``.pth`` files are obeyed by the interpreter that uv asks about an environment.
         """
-        if time.monotonic() >= self.deadline:
-            raise InstallError("cannot install the dependencies: out of time", cause="out of time")
         shutil.rmtree(self.scratch / "wheels", ignore_errors=True)
-        self.make_venv()
-
-    def repeat(self, lock: Lock) -> None:
-        """Install what was resolved before, from the cache when that has everything."""
-        try:
-            self.install(lock, offline=True)
-        except (ResolutionError, InstallError):
-            self.restart()
-            self.install(lock)
+        with self._timed("venv"):
+            self._run(self.installer.venv_command(venv, self.python), "make an environment")
 
     def resolve(self, inputs: Inputs, *, refresh: bool) -> Lock:
-        """Find out what to install; the environment stays empty."""
+        """Find out what to install."""
         requirements = self.scratch / "requirements.in"
         lines = (without_hashes(line) for line in inputs.requirements)
         requirements.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        venv = self.scratch / "resolver"
+        if self.installer.resolves_in_venv and not venv.exists():
+            self.make_venv(venv)
         with self._timed("resolve"):
             try:
                 pins = self.installer.resolve(
-                    self._run, self.venv, self.python, requirements, refresh=refresh
+                    self._run, venv, self.python, requirements, refresh=refresh
                 )
             except ResolutionError:  # perhaps for want of a wheel: what has all runs no code
                 if self.source_builds is None or not isinstance(self.installer, Uv):
@@ -126,31 +119,44 @@ class Build:
                 pins = hold_to(pins, inputs.requirements, require_hashes=inputs.require_hashes)
         return Lock(inputs, datetime.now(UTC), pins)
 
-    def install(self, lock: Lock, *, offline: bool = False) -> None:
-        """Write a lock, and install it into the empty environment.
+    def fill(self, venv: Path, lock: Lock | None, *, is_known: bool) -> None:
+        """Make an environment with all that a lock names.
 
         Args:
-            lock: What to install.
+            venv: Where; anything there is replaced.
+            lock: What to install, written down already; None: nothing.
+            is_known: It was installed before, so the cache should have all of it.
+        """
+        self.make_venv(venv)
+        if lock is None or not lock.pins:
+            return
+        if is_known:
+            try:
+                self.install(venv, offline=True)
+            except (ResolutionError, InstallError):
+                self.make_venv(venv)
+            else:
+                return
+        self.install(venv)
+
+    def install(self, venv: Path, *, offline: bool = False) -> None:
+        """Install the lock that was written into an empty environment.
+
+        Args:
+            venv: The environment.
             offline: From the cache, or fail.
         """
-        lock.write(self.lock)
-        if lock.pins:
-            with self._timed("install"):
-                self.installer.install(
-                    self._run, self.venv, self.lock, self.scratch, offline=offline
-                )
+        with self._timed("install"):
+            self.installer.install(self._run, venv, self.lock, self.scratch, offline=offline)
 
-    def result(self, *, lock_reused: bool) -> Built:
-        """Tell what came of it."""
-        return Built(
-            python=self.venv / "bin" / "python",
-            interpreter=self.python,
-            lock_reused=lock_reused,
-            packages=list_packages(self.venv),
-            seconds=self.seconds,
-        )
+    def say(self, sentence: str) -> None:
+        """Write something into the log that no command says."""
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write(f"# {sentence}\n")
 
     def _run(self, command: Sequence[str], doing: str) -> None:
+        if time.monotonic() >= self.deadline:
+            raise InstallError(f"cannot {doing}: out of time", cause="out of time")
         run(
             command,
             doing=doing,

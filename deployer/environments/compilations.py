@@ -7,11 +7,10 @@ import os
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from deployer.environments.builds import site_packages
 from deployer.environments.runs import run
 from deployer.errors import DeployerError, InstallError, ResolutionError
 
@@ -32,7 +31,7 @@ sys.exit(not compileall.main())
 
 
 class Compilations:
-    """Compiles one environment after the other, each once.
+    """Compiles one environment, or one release's code, after the other, each once.
 
     Compiling costs five times the install, and an agent starts without it, only slower: so it is
     done after the release serves, and at idle priority.
@@ -40,59 +39,60 @@ class Compilations:
 
     def __init__(self) -> None:
         """Begin with nothing to do, and without a thread."""
-        self._waiting: OrderedDict[Path, tuple[Path, Path]] = OrderedDict()
+        self._waiting: OrderedDict[Path, tuple[Path, tuple[Path, ...]]] = OrderedDict()
         self._current: Path | None = None
         self._canceled = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def begin(self, venv: Path, python: Path, code: Path) -> None:
-        """Compile an environment and the code beside it soon, unless that was done before.
+    def begin(self, place: Path, python: Path, folders: Sequence[Path]) -> None:
+        """Compile what lies in folders of a place soon, unless that was done before.
 
         Args:
-            venv: The environment; it must be there until `end` or the compilation's own end.
-            python: The base interpreter that it was made with.
-            code: The unpacked package.
+            place: An environment, or a release; it must be there until `end` or the compilation's
+                own end.
+            python: The base interpreter that runs it.
+            folders: Below it.
         """
-        if (venv / _DONE).exists():
+        if (place / _DONE).exists():
             return
         with self._changed:
-            if venv == self._current or venv in self._waiting:
+            if place == self._current or place in self._waiting:
                 return
-            self._waiting[venv] = python, code
+            self._waiting[place] = python, tuple(folders)
             self._changed.notify_all()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="compilations", daemon=True)
                 self._thread.start()
 
-    def end(self, venv: Path) -> None:
-        """Make sure that nothing is written into an environment any more: it is to be deleted."""
+    def end(self, place: Path) -> None:
+        """Make sure that nothing is written into a place any more: it is to be deleted."""
         with self._changed:
-            self._waiting.pop(venv, None)
-            if self._current != venv:
+            self._waiting.pop(place, None)
+            if self._current != place:
                 return
             self._canceled = True
-            self._changed.wait_for(lambda: self._current != venv, _END_SECONDS)
+            self._changed.wait_for(lambda: self._current != place, _END_SECONDS)
 
     def _work(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._waiting))
-                venv, (python, code) = self._waiting.popitem(last=False)
-                self._current, self._canceled = venv, False
+                place, (python, folders) = self._waiting.popitem(last=False)
+                self._current, self._canceled = place, False
             try:
                 if compile_bytecode(
-                    (*site_packages(venv), code),
+                    folders,
                     python,
                     timeout_seconds=_COMPILE_SECONDS,
                     canceled=lambda: self._canceled,
                 ):
-                    _log.info("compiled %s", venv)
-                (venv / _DONE).touch()
+                    _log.info("compiled %s", place)
+                (place / _DONE).touch()
             except (DeployerError, OSError) as error:  # slower starts are all that comes of it
-                _log.info("cannot compile %s: %s", venv, error)
+                _log.info("cannot compile %s: %s", place, error)
             except Exception:  # noqa: BLE001 - the others are still to be compiled
-                _log.exception("cannot compile %s", venv)
+                _log.exception("cannot compile %s", place)
             finally:
                 with self._changed:
                     self._current = None

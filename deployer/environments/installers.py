@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,11 @@ Run = Callable[[Sequence[str], str], None]
 class Installer(Protocol):
     """What makes environments: uv, or pip where uv is not to be had."""
 
+    @property
+    def resolves_in_venv(self) -> bool:
+        """Whether resolving needs an environment, an empty one."""
+        ...
+
     def venv_command(self, venv: Path, python: Interpreter) -> list[str]:
         """Make an empty environment, in place of whatever is there."""
         ...
@@ -40,8 +46,8 @@ class Installer(Protocol):
 
         Args:
             run: Runs a command.
-            venv: The empty environment.
-            python: What it was made with.
+            venv: An empty environment, where `resolves_in_venv` says so.
+            python: What it is for.
             requirements: A file in a private directory, where more files may be put.
             refresh: Ask the index anew, whatever the cache says.
         """
@@ -73,6 +79,11 @@ class Uv:
     binary: Path
     cache: Path
     sources: Sources
+
+    @property
+    def resolves_in_venv(self) -> bool:
+        """It asks the interpreter itself."""
+        return False
 
     def venv_command(self, venv: Path, python: Interpreter) -> list[str]:
         """Make an empty environment: 10 ms, of which uv's own start takes half."""
@@ -163,6 +174,11 @@ class Pip:
     sources: Sources
     certificates: str | None = None
 
+    @property
+    def resolves_in_venv(self) -> bool:
+        """It has to run in one, or on one."""
+        return True
+
     def venv_command(self, venv: Path, python: Interpreter) -> list[str]:
         """Make an empty environment by the standard library."""
         return [str(python.path), "-I", "-m", "venv", "--clear", "--without-pip", str(venv)]
@@ -245,6 +261,15 @@ def find_uv() -> Path | None:
         return Path(find_uv_bin())
     except (ImportError, FileNotFoundError):
         return None
+
+
+def identify_installer(uv: Path | None) -> str:
+    """Say which uv there is, or that it is pip: what it makes may depend on that."""
+    name = "pip" if uv is None else "uv"
+    try:
+        return f"{name} {metadata.version(name)}"
+    except metadata.PackageNotFoundError:  # the pip of ensurepip comes with our own Python
+        return f"{name} {sys.version}"
 
 
 def find_pip() -> tuple[str, ...]:

@@ -63,7 +63,7 @@ class Quarters:
 
     Attributes:
         directory: All of the agent's, below the state directory.
-        fixed: Below it, with code and environment: read, run, and never written.
+        fixed: Code, below it, and environment: read, run, and never written.
         writable: Below it, where it may write.
         python: The interpreter of its environment, absolute and without symlinks.
         shared_bytes: How much it may put into each private directory in memory; None: our default.
@@ -131,6 +131,15 @@ class Isolation:
         """The user that builds source, one build at a time; None: the server's own."""
         uids = self.mechanisms.uids
         return None if uids is None else uids[-_RESERVED_UIDS]
+
+    @property
+    def shares_environments(self) -> bool:
+        """Whether agents may share what is installed for them.
+
+        No agent can write there or hide it from another, and none can read what only others need.
+        """
+        used = self.mechanisms
+        return used.has_namespaces or (used.uids is not None and used.has_landlock)
 
     def sandbox(self, quarters: Quarters, uid: int | None) -> Sandbox:
         """Say what a process of an agent can reach.

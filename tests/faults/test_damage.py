@@ -17,6 +17,7 @@ from deployer.errors import DeployerError
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server, wait_until
 from tests.small_disks import fill_up
+from tests.wheels import make_wheel
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -250,17 +251,22 @@ def test_a_corrupt_row_of_a_release_that_runs_harms_no_other_agent(
     assert are_running(server, "one", "two")
 
 
-def test_a_missing_environment_quarantines_its_agent_alone(make_server: MakeServer) -> None:
-    server = make_server()
-    deploy_two(server)
+def test_a_missing_environment_quarantines_its_agent_alone(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    make_wheel(tmp_path / "wheels", "alpha")
+    server = make_server(find_links=[str(tmp_path / "wheels")])
+    own = {"requirements.txt": "alpha\n"}  # or it would share the other's environment
+    server.client.deploy(zip_package(AGENT, name="one", extra_files=own))
+    server.client.deploy(zip_package(AGENT, name="two"))
     server.stop()
-    shutil.rmtree(server.state.venv("one", 1))
+    shutil.rmtree(server.state.venv("one", 1).resolve())
     server.start()
     wait_until(lambda: are_running(server, "two"), 30, server.describe())
     wait_until(lambda: server.client.agent("one").status == "quarantined", 30)
     assert "Python is missing" in server.client.why("one").cause
     assert "one: its Python is missing" in str(server.request("GET", "/readyz").json())
-    server.client.deploy(zip_package(AGENT, name="one"), force=True)
+    server.client.deploy(zip_package(AGENT, name="one", extra_files=own), force=True)
     assert server.client.agent("one").status == "running"
 
 

@@ -46,6 +46,20 @@ def test_a_new_version_takes_the_port_of_the_old_one(server: RunningServer) -> N
     assert (after.port, after.version, after.release) == (before.port, "2.0.0", 2)
 
 
+def test_agents_and_releases_of_equal_needs_share_an_environment(server: RunningServer) -> None:
+    server.client.deploy(zip_package("stdlib_agent", name="one"))
+    server.client.deploy(zip_package("stdlib_agent", name="two"))
+    server.client.deploy(zip_package("stdlib_agent", name="one", version="2.0.0"))
+    shared = {server.state.venv(*each).readlink() for each in (("one", 1), ("one", 2), ("two", 1))}
+    assert [path.parent for path in shared] == [server.state.environments]
+    (install,) = [
+        step for step in server.client.deployments(agent="one")[0].steps if step.name == "install"
+    ]
+    assert "environment reused" in install.message
+    server.client.remove("one")
+    assert call(server, "two")["pid"] == server.client.agent("two").pid
+
+
 @pytest.mark.parametrize("broken", ["exits_at_once", "missing_module", "answers_500"])
 def test_a_broken_new_version_is_replaced_by_the_old_one(
     server: RunningServer, broken: str

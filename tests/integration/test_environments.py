@@ -5,6 +5,7 @@ import functools
 import http.server
 import importlib.util
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -23,10 +24,12 @@ from deployer.environments import (
     Built,
     Environments,
     InstallerSettings,
+    SharedEnvironments,
 )
 from deployer.environments.compilations import Compilations, compile_bytecode
 from deployer.environments.installers import find_pip
 from deployer.environments.interpreters import Interpreter
+from deployer.environments.locks import read_lock
 from deployer.environments.runs import run
 from deployer.errors import (
     DeployerError,
@@ -550,6 +553,111 @@ def test_building_from_several_threads_shares_one_cache(place: Place) -> None:
     assert [one.packages for one in built] == [(("alpha", "1.2"),)] * 3
 
 
+@dataclass
+class Sharing:
+    """Environments that two releases may share."""
+
+    place: Place
+
+    def build(self, release: str, *requirements: str, **how: object) -> Built:
+        environments = Environments(
+            self.place.settings, shared=SharedEnvironments(self.place.root / "environments")
+        )
+        directory = self.place.root / release
+        directory.mkdir()
+        return environments.build(
+            directory / "venv",
+            directory / "lock",
+            requirements,
+            environments.choose_python(None),
+            log=directory / "log",
+            **how,  # type: ignore[arg-type]  # a test's own words
+        )
+
+    def made(self) -> list[Path]:
+        return sorted((self.place.root / "environments").iterdir())
+
+
+@pytest.fixture
+def sharing(place: Place) -> Sharing:
+    (place.root / "environments").mkdir()
+    make_wheel(place.wheels, "alpha", "1.2")
+    return Sharing(place)
+
+
+def test_an_equal_lock_is_installed_once(sharing: Sharing) -> None:
+    one, two = sharing.build("one", "alpha"), sharing.build("two", "alpha>=1")
+    assert (one.environment_reused, two.environment_reused) == (False, True)
+    assert one.packages == two.packages == (("alpha", "1.2"),)
+    assert one.seal == two.seal != {}
+    assert says(one, "alpha.VERSION") == says(two, "alpha.VERSION") == "1.2"
+    (environment,) = sharing.made()
+    assert one.python.resolve() == two.python.resolve()
+    assert [built.python.parent.parent.readlink() for built in (one, two)] == [environment] * 2
+    assert "environment reused" in two.summary
+    assert str(environment) in (sharing.place.root / "two" / "log").read_text()
+    assert read_lock(sharing.place.root / "two" / "lock") is not None
+    alone = [str(environment / "bin" / "python"), "-c", "import sys; print(sys.prefix)"]
+    prefix = subprocess.run(alone, check=True, capture_output=True, text=True, timeout=30).stdout
+    assert prefix.strip() == str(environment)
+
+
+def test_an_environment_of_nothing_but_python_is_shared_too(sharing: Sharing) -> None:
+    assert [sharing.build(name).environment_reused for name in ("one", "two")] == [False, True]
+    assert not (sharing.place.root / "two" / "lock").exists()
+
+
+def test_what_is_shared_can_be_read_by_every_user_and_is_no_ones_to_write(
+    sharing: Sharing,
+) -> None:
+    before = os.umask(0o077)
+    try:
+        sharing.build("one", "alpha")
+    finally:
+        os.umask(before)
+    (environment,) = sharing.made()
+    for path in [environment, *environment.rglob("*")]:
+        if not path.is_symlink():
+            mode = stat.S_IMODE(path.lstat().st_mode)
+            assert mode & 0o022 == 0, path
+            assert mode & (0o055 if path.is_dir() else 0o044), path
+
+
+def test_one_that_fails_leaves_nothing(sharing: Sharing) -> None:
+    lock = sharing.build("one", "alpha").python.parents[2] / "lock"
+    shutil.rmtree(sharing.made()[0])
+    text = re.sub("sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", lock.read_text())
+    lock.write_text(text)
+    with pytest.raises(DeployerError):
+        sharing.build("two", "alpha", own_lock=lock)
+    assert sharing.made() == []
+    assert not (sharing.place.root / "two" / "venv").exists()
+
+
+def test_two_at_once_make_one(sharing: Sharing) -> None:
+    environments = Environments(
+        sharing.place.settings, shared=SharedEnvironments(sharing.place.root / "environments")
+    )
+    python = environments.choose_python(None)
+    built: list[Built] = []
+
+    def build(number: int) -> None:
+        directory = sharing.place.root / str(number)
+        directory.mkdir()
+        made = environments.build(
+            directory / "venv", directory / "lock", ["alpha"], python, log=directory / "log"
+        )
+        built.append(made)
+
+    threads = [threading.Thread(target=build, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert sorted(each.environment_reused for each in built) == [False, True, True, True]
+    assert len(sharing.made()) == 1
+
+
 def test_nothing_private_is_left_behind(uv_place: Place) -> None:
     make_wheel(uv_place.wheels, "alpha", "1.2")
     uv_place.build("alpha")
@@ -614,7 +722,7 @@ def test_an_environment_is_compiled_once_and_not_after_its_end(uv_place: Place) 
     code.mkdir()
     for number in range(4000):
         (code / f"part{number}.py").write_text("a = 1\n" * 50)
-    compilations.begin(uv_place.venv, built.interpreter.path, code)
+    compilations.begin(uv_place.venv, built.interpreter.path, [site, code])
     wait_until(lambda: list(code.glob("__pycache__/*")))
     compilations.end(uv_place.venv)
     shutil.rmtree(code / "__pycache__")
@@ -622,12 +730,12 @@ def test_an_environment_is_compiled_once_and_not_after_its_end(uv_place: Place) 
     for path in list(code.iterdir())[10:]:
         path.unlink()
     assert not (code / "__pycache__").exists(), "it went on after its end"
-    compilations.begin(uv_place.venv, built.interpreter.path, code)
+    compilations.begin(uv_place.venv, built.interpreter.path, [site, code])
     wait_until((uv_place.venv / ".bytecode").exists)
     assert len(list((code / "__pycache__").iterdir())) == 10
     assert list((site / "__pycache__").glob("alpha.*.pyc"))
     shutil.rmtree(code / "__pycache__")
-    compilations.begin(uv_place.venv, built.interpreter.path, code)
+    compilations.begin(uv_place.venv, built.interpreter.path, [site, code])
     assert not (code / "__pycache__").exists()
 
 

@@ -102,6 +102,7 @@ def test_a_plan_names_each_difference_of_the_dependencies(api: Api) -> None:
         "changed": [{"name": "alpha", "before": "1.0", "after": "2.0"}],
         "unchanged": 1,
         "cached": True,
+        "environment_reused": False,
     }
     fewer = plan(api, package("2.1.0", "beta==1.0"))["dependencies"]
     assert (fewer["removed"], fewer["unchanged"]) == (["alpha==1.0"], 1)
@@ -141,6 +142,13 @@ def test_an_equal_set_of_requirements_repeats_the_lock(api: Api) -> None:
     dependencies = plan(api, package("1.1.0", "alpha==1.0", "beta==1.0"))["dependencies"]
     assert (dependencies["lock_reused"], dependencies["unchanged"]) == (True, 2)
     assert dependencies["added"] == dependencies["changed"] == []
+
+
+def test_an_environment_that_is_there_takes_no_more_of_the_disk(api: Api) -> None:
+    document = plan(api, package("1.1.0", "alpha==1.0", "beta==1.0"))
+    assert document["dependencies"]["environment_reused"] is True
+    assert document["dependencies"]["cached"] is True
+    assert document["disk"]["environment_bytes"] == 0
 
 
 def test_the_package_that_is_live_needs_nothing(api: Api) -> None:

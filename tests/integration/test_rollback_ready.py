@@ -80,8 +80,6 @@ def spoil_the_entry_point(release: Path) -> None:
     [
         (spoil_the_entry_point, "NUL character in argument"),
         (change_code, "a file was changed since it was installed"),
-        (delete_python, "its Python is missing"),
-        (lose_the_interpreter, "its Python is missing"),
         (delete_the_seal, "its seal is missing"),
         (delete_everything, "its code is missing"),
     ],
@@ -104,6 +102,30 @@ def test_a_damaged_release_says_so_and_is_not_gone_back_to(
     assert [after[key] for key in ("pid", "port", "release", "status")] == [
         before[key] for key in ("pid", "port", "release", "status")
     ]
+
+
+def lose_a_file(release: Path) -> None:
+    (release / "venv" / "pyvenv.cfg").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (delete_python, "its Python is missing"),
+        (lose_the_interpreter, "its Python is missing"),
+        (lose_a_file, "a file is missing"),
+    ],
+)
+def test_a_damaged_environment_is_told_of_each_release_that_shares_it_and_shared_no_more(
+    api: Api, damage: Callable[[Path], None], words: str
+) -> None:
+    damage(first(api))
+    for number in (1, 2):
+        assert str(ready(api, number)).startswith(words)
+    problem(api.post(f"{PATH}/rollback", params={"wait": 60}), 409, "release-damaged")
+    api.deploy(zip_package("stdlib_agent", name=NAME, version="3.0.0"))
+    assert ready(api, 3) is True
+    assert (first(api) / "venv").readlink() != (first(api).with_name("3") / "venv").readlink()
 
 
 def test_a_release_that_serves_is_compiled_and_is_still_what_was_installed(

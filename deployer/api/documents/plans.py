@@ -33,6 +33,7 @@ class PlannedDependencies(Document):
     changed: list[ChangedDependency]
     unchanged: int
     cached: bool | None
+    environment_reused: bool
 
 
 class PlannedDisk(Document):
@@ -90,6 +91,7 @@ def plan(noun: plans.Plan) -> Plan:
             ],
             unchanged=dependencies.unchanged,
             cached=dependencies.cached,
+            environment_reused=dependencies.environment_reused,
         ),
         disk=PlannedDisk(
             code_bytes=noun.code_bytes,

@@ -270,6 +270,7 @@ _EXAMPLES: Final[tuple[BaseModel, ...]] = (
             changed=[documents.ChangedDependency(name="requests", before="2.32.3", after="2.32.5")],
             unchanged=4,
             cached=True,
+            environment_reused=False,
         ),
         disk=documents.PlannedDisk(
             code_bytes=2011, environment_bytes=31_000_000, free_bytes=9_000_000_000
