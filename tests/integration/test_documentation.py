@@ -19,6 +19,7 @@ import requests
 
 from tests.documents import ROOT, Block, Page, Typed, pages
 from tests.free_ports import free_ports, release_ports
+from tests.programs import needed
 from tests.servers import wait_gone, wait_until
 from tests.shells import INTERRUPTED, Ports, Shell, matches
 
@@ -119,6 +120,7 @@ def session(cache: Path) -> Iterator[Session]:
 
 @pytest.mark.parametrize("page", SESSIONS, ids=lambda page: page.name)
 def test_what_a_page_shows_is_what_happens(page: Page, installer_cache: Path) -> None:
+    needed("curl")  # all others are bash's, coreutils' and tar's, and grep and sed
     with session(installer_cache) as it:
         for block in page.blocks():
             it.follow(block)
