@@ -6,6 +6,8 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import click
+
 from deployer.cli.durations import seconds_text
 from deployer.cli.terminals import printable
 
@@ -43,6 +45,7 @@ class StepLines:
         self._running: TaskID | None = None
         self._shown = ""
         self._live: Progress | None = None
+        self._has_begun = False
         terminal.tells_events = True
 
     def __enter__(self) -> Self:
@@ -68,15 +71,18 @@ class StepLines:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Leave only the lines of the steps that ended."""
+        """Leave only the lines of the steps that ended, and say after Ctrl-C what goes on."""
         self._stack.close()
+        if error_type is KeyboardInterrupt and self._has_begun and not self._terminal.as_json:
+            told = "the server goes on with it; `atoll-deployer events -f` shows how it ends"
+            click.echo(f"\n{told}", nl=False, err=True)
 
     def __call__(self, step: Step) -> None:
         """Tell of a step that changed."""
-        if step.name == _UPLOAD:
-            self._uploads = False
-        elif self._uploads:
-            self._uploads = False
+        is_theirs = step.name != _UPLOAD
+        self._has_begun = self._has_begun or is_theirs
+        was_sent, self._uploads = not self._uploads, False
+        if is_theirs and not was_sent:
             self.ended(_UPLOAD, "skipped", "the server has this package already")
         if self._terminal.as_json:
             document = dict(step.document) or {

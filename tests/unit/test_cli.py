@@ -292,6 +292,20 @@ def test_a_package_that_was_not_sent_is_told_once(capsys: pytest.CaptureFixture[
     ]
 
 
+@pytest.mark.parametrize(("step", "is_told"), [("upload", False), ("install", True)])
+def test_ctrl_c_says_what_goes_on_without_us(
+    capsys: pytest.CaptureFixture[str], step: str, *, is_told: bool
+) -> None:
+    def push() -> None:
+        with StepLines(Terminal(), uploads=True) as tell:
+            tell(Step(name=step))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        push()
+    assert ("the server goes on with it" in capsys.readouterr().err) is is_told
+
+
 def test_a_failed_deployment_reads_with_its_time_its_log_and_what_became_of_the_agent() -> None:
     error = StartError("cannot install greeter: x", evidence=["boom"], hint="mend it")
     steps = [{"name": "unpack"}, {"name": "install"}]
