@@ -68,7 +68,8 @@ class AgentLogs:
                 after = _bookmark(found[0], streams.LAST_EVENT_ID)
             self._store.agents.get(agent)
             source = self._followed(agent, stream, lines, after)
-            instead = f"/v1/agents/{agent}/logs?wait=60&after=NEXT"
+            begin = f"tail={lines}" if after is None else f"after={after}"
+            instead = f"/v1/agents/{agent}/logs?stream={stream}&wait=60&{begin}"
             streams.send(req, resp, self._services.waiting, source, instead)
             return
         seconds = inputs.wait_seconds(req)

@@ -51,7 +51,7 @@ class DeploymentEvents:
             return
         told = 0 if found is None else int(found["told"])
         source = self._events(req, deployment_id, told)
-        instead = f"/v1/deployments/{deployment_id}?wait=60&after=N"
+        instead = f"/v1/deployments/{deployment_id}?wait=60&after={told}"
         streams.send(req, resp, self._services.waiting, source, instead)
 
     def _events(self, req: falcon.Request, deployment_id: str, told: int) -> streams.Source:

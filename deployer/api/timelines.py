@@ -6,6 +6,7 @@ import re
 import time
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import quote
 
 import falcon
 
@@ -53,7 +54,10 @@ class Events:
             found = streams.last_event_id(req, _ID)
             known = after if found is None else int(found[0])
             source = followed(self._store, known, agent, caller_of(req).agents)
-            streams.send(req, resp, self._waiting, source, "/v1/events?wait=60&after=ID")
+            _, newest = self._store.events.span()
+            instead = f"/v1/events?wait=60&after={newest if known is None else known}"
+            instead += f"&agent={quote(agent)}" if agent else ""
+            streams.send(req, resp, self._waiting, source, instead)
             return
         events = self._wait(req, after or 0, agent)
         items = [documents.event(each) for each in events]

@@ -193,12 +193,26 @@ def two_listening(server: RunningServer) -> Iterator[list[Listener]]:
         yield [streams.enter_context(each) for each in opened]
 
 
-def test_beyond_the_bound_the_long_poll_is_named(small: RunningServer) -> None:
+def test_beyond_the_bound_the_address_of_a_long_poll_is_named_that_works(
+    small: RunningServer,
+) -> None:
+    small.client.deploy(zip_package("stdlib_agent", name=NAME))
+    deployment = f"/v1/deployments/{small.client.deployments(agent=NAME)[0].id}"
+    log = f"/v1/agents/{NAME}/logs"
+    after = small.request("GET", log).json()["next"]
+    streams = {
+        "/v1/events?follow=1": "/v1/events?wait=60&after=",
+        f"/v1/events?follow=1&agent={NAME}&after=7": f"/v1/events?wait=60&after=7&agent={NAME}",
+        f"{deployment}/events": f"{deployment}?wait=60&after=0",
+        f"{log}?follow=1&stream=stderr": f"{log}?stream=stderr&wait=60&tail=100",
+        f"{log}?follow=1&after={after}": f"{log}?stream=stdout&wait=60&after={after}",
+    }
     with two_listening(small):
-        refused = small.request("GET", "/v1/events", params={"follow": 1})
-        document = problem(refused, 429, "too-busy")
-        assert "/v1/events?wait=" in document["hint"]
-        assert small.request("GET", "/v1/events", params={"wait": 5}).status_code == 200
+        for stream, expected in streams.items():
+            document = problem(small.request("GET", stream), 429, "too-busy")
+            assert f"GET {expected}" in document["hint"]
+            instead = document["hint"].split()[1]
+            assert small.request("GET", instead).status_code == 200
 
 
 def test_clients_that_left_free_their_places(small: RunningServer) -> None:

@@ -83,7 +83,7 @@ _ERRORS: Final = (
     errors.TooBusyError(
         "cannot hold another request: as many as there may be are held already",
         cause="too many held requests",
-        hint="ask /v1/events?wait=60&after=ID again and again instead",
+        hint="GET /v1/events?wait=60&after=41 holds a request until there is news, or answers at once",
     ),
     errors.TooManyAttemptsError(
         "cannot let you in: wrong keys came from 192.0.2.7 one after another; try again in 4 s",
