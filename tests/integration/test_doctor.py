@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,6 +89,10 @@ def test_a_good_machine_without_a_server_is_fit_for_one(tmp_path: Path, index: s
 
     assert [each for each in found.values() if each.verdict is Verdict.FAIL] == []
     assert "serve makes it" in found["state directory"].detail
+    assert re.match(r"3\.\d+\.\d+ at /", found["interpreters"].detail)
+    assert "uv " in found["installer"].detail
+    assert "Unix sockets, and TCP on 127.0.0.1" in found["sockets"].detail
+    assert all(finding.hint for finding in found.values() if finding.verdict is not Verdict.OK)
     assert not (tmp_path / "state").exists()
 
 
@@ -141,6 +146,27 @@ def test_an_index_that_does_not_answer_fails(tmp_path: Path) -> None:
     assert found.verdict is Verdict.FAIL
     assert f"cannot reach {url}/simple: connection refused" in found.detail
     assert "index_url" in found.hint
+
+
+def test_what_cannot_be_had_here_fails_with_what_to_do(tmp_path: Path, index: str) -> None:
+    socket = f"unix://{tmp_path / 'nobody.sock'}"
+    found = look(
+        tmp_path,
+        index_url=index,
+        agent_bind="192.0.2.1",  # kept for documentation, and so nobody's
+        isolation={"use": "none", "require": "full"},
+        supervisor={"url": socket, "conf_d": str(tmp_path)},
+    )
+
+    expected = {
+        "sockets": ("agents cannot listen on 192.0.2.1: ", "agent_bind"),
+        "isolation": ("level none, and isolation.require is full", "require less"),
+        "supervisord": (f"{socket} does not answer", "start it"),
+    }
+    for check, (detail, hint) in expected.items():
+        assert found[check].verdict is Verdict.FAIL, found[check]
+        assert detail in found[check].detail
+        assert hint in found[check].hint
 
 
 def test_a_directory_of_wheels_that_is_not_there_fails(tmp_path: Path, index: str) -> None:
