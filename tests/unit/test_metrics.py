@@ -254,6 +254,25 @@ def test_steps_fall_into_buckets(world: World) -> None:
     assert world.value("deployment_step_seconds_bucket", step="install", le="10.0") == 1
 
 
+def test_what_dashboards_of_others_are_built_on_keeps_its_name_and_labels(world: World) -> None:
+    world.show(view())
+    world.instruments.count_step("install", 7)
+    world.instruments.count_request("GET", "/v1/agents", 200, 0.01)
+    told = {name: {key for key, _ in labels} for name, labels in world.scrape()}
+
+    expected = {
+        "agent_up": {"agent", "release"},
+        "agent_restarts_total": {"agent"},
+        "agent_cpu_seconds_total": {"agent"},
+        "agent_memory_bytes": {"agent"},
+        "deployments_total": {"status"},
+        "deployment_step_seconds_bucket": {"step", "le"},
+        "http_requests_seconds_bucket": {"method", "route", "status", "le"},
+        "ports_leased": set(),
+    }
+    assert {name: told.get(name) for name in expected} == expected
+
+
 def test_two_servers_in_one_process_share_no_figures(world: World, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = World(tmp_path / "other")
