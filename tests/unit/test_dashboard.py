@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 
 import pytest
 
@@ -292,6 +294,33 @@ def test_a_glance_is_taken_again_when_its_time_is_over() -> None:
     looks = iter([1, 2])
     glance = Glance(lambda: next(looks), seconds=0)
     assert [glance.look(), glance.look()] == [1, 2]
+
+
+# Colours ------------------------------------------------------------------------------------------
+
+
+def luminance(colour: str) -> float:
+    """Tell how bright a colour is (WCAG 2.2, relative luminance)."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (
+        each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_word_stands_out_from_what_it_is_written_on(scheme: str) -> None:
+    sheet = files("deployer.api.dashboard").joinpath("assets", "page.css").read_text()
+    of_light, _, of_dark = sheet.partition("@media (prefers-color-scheme: dark)")
+    text = of_light if scheme == "light" else of_dark
+    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", text))
+    words = ("ink", "quiet", "accent", "good", "warn", "bad")
+    pairs = [(word, ground) for word in words for ground in ("paper", "raised")]
+
+    for word, ground in [*pairs, ("on-accent", "accent")]:
+        dark, bright = sorted((luminance(colours[word]), luminance(colours[ground])))
+        # what WCAG 2.2 asks for at level AA, 1.4.3
+        assert (bright + 0.05) / (dark + 0.05) >= 4.5, (word, ground)
 
 
 def test_whatever_a_template_is_given_is_text() -> None:
