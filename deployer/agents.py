@@ -23,6 +23,9 @@ _LOCK_SECONDS = 120.0
 _Rows = tuple[tuple[Agent, ...], Mapping[str, Release], Mapping[str, PortLease]]
 """All agents, the current release of each, and the port lease of each program."""
 
+_Look = tuple[tuple[int, ...], tuple[AgentView, ...]]
+"""What had happened until a look, as counts, and what was seen."""
+
 
 class Agents:
     """Acts on agents by name: one at a time for each, each written down as what is desired."""
@@ -40,7 +43,8 @@ class Agents:
         self._usages = parts.usages
         self._secrets = parts.secrets
         self._breaches = parts.breaches
-        self._last_look: tuple[tuple[int, ...], tuple[AgentView, ...]] = (), ()
+        self._last_look: _Look = (), ()
+        self._last_standings: _Look = (), ()
         self._last_rows: tuple[int, _Rows] = -1, ((), {}, {})
 
     def view(self, name: str) -> AgentView:
@@ -79,19 +83,34 @@ class Agents:
 
         As long as nothing has changed it is the very same tuple, so whatever was made of it holds.
         """
+        self._last_look = look = self._look(self._last_look, self._readings.generation)
+        return look[1]
+
+    def standings(self) -> tuple[AgentView, ...]:
+        """Tell the same, without the latest of readings that leave the status as it was.
+
+        Most answers to health checks, many a second, change nothing but when they were given.
+        """
+        self._last_standings = look = self._look(self._last_standings, self._readings.turns)
+        return look[1]
+
+    def has_new_standings(self) -> bool:
+        """Tell whether `standings` costs nothing, for nothing has happened since it was called."""
+        return self._last_standings[0] == self._generations(self._readings.turns)
+
+    def _look(self, last: _Look, readings: int) -> _Look:
         # Read before the rows: what changes meanwhile is then looked at anew by the next caller.
-        generations = (
+        generations = self._generations(readings)
+        return last if last[0] == generations else (generations, self._look_at_all())
+
+    def _generations(self, readings: int) -> tuple[int, ...]:
+        return (
             self._store.generation,
             self._processes.generation,
-            self._readings.generation,
+            readings,
             self._retries.generation,
             self._breaches.generation,
         )
-        seen, views = self._last_look
-        if generations != seen:
-            views = self._look_at_all()
-            self._last_look = generations, views  # at once: threads must not mix theirs
-        return views
 
     def _look_at_all(self) -> tuple[AgentView, ...]:
         agents, releases, leases = self._rows()

@@ -14,28 +14,23 @@ from datetime import timedelta
 from typing import Final
 
 from deployer.agents import Agents
-from deployer.causes import Cause
+from deployer.checkups import Checkups
 from deployer.crash_loops import CrashLoops, is_death
 from deployer.environment_retention import EnvironmentRetention
 from deployer.errors import DeployerError, SupervisordRefusedError
 from deployer.intents import Intents
-from deployer.limits.verdicts import Verdict
 from deployer.logs import tail
 from deployer.model import Agent, Desired, Process, Release, State, agent_of_program
 from deployer.package_retention import PackageRetention
 from deployer.parts import Parts
-from deployer.readings import Reading
 from deployer.run_logs import EVIDENCE_LINES
 from deployer.runs import Runs
-from deployer.statuses import AgentView
 from deployer.store import idempotency, now
 from deployer.supervisord import receive_push
 
 _log: Final = logging.getLogger(__name__)
 
 _RESYNC_SECONDS: Final = 2.0
-_TICK_SECONDS: Final = 0.2
-_UNPROVEN_SECONDS: Final = 1.0
 _PARK_SECONDS: Final = 10.0
 _DATAGRAM_BYTES: Final = 64 * 1024
 _MOST_THREADS: Final = 1000
@@ -76,7 +71,6 @@ class Monitor:
         self._secrets = parts.secrets
         self._packages = PackageRetention(parts)
         self._environments = EnvironmentRetention(parts)
-        self._verdicts = parts.verdicts
         self._runs = runs
         self._agents = agents
         self._intents = intents
@@ -86,11 +80,10 @@ class Monitor:
         self._undigested: Counter[str] = Counter()
         self._guard = threading.Lock()
         self._ended = threading.Event()
-        # A thread is made only when all are busy: as many as hang, and a few more.
+        # A thread is made only when all are busy.
         most = min(self._settings.max_agents, _MOST_THREADS)
-        self._checks = ThreadPoolExecutor(most, thread_name_prefix="health")
         self._acts = ThreadPoolExecutor(most, thread_name_prefix="mend")
-        self._checking: set[str] = set()
+        self._checkups = Checkups(parts, runs, agents, self._is_undigested)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def start(self) -> None:
@@ -98,14 +91,15 @@ class Monitor:
         self._state.events_socket.unlink(missing_ok=True)
         self._socket.bind(str(self._state.events_socket))
         self._processes.observe(self._note)
-        for loop in (self._receive, self._resync, self._digest, self._ask_around, self._trim):
+        for loop in (self._receive, self._resync, self._digest, self._trim):
             threading.Thread(target=loop, name=loop.__name__.strip("_"), daemon=True).start()
+        self._checkups.start()
 
     def close(self) -> None:
         """Stop watching."""
         self._ended.set()
-        for pool in (self._checks, self._acts):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._checkups.close()
+        self._acts.shutdown(wait=False, cancel_futures=True)
         self._socket.close()
         self._state.events_socket.unlink(missing_ok=True)
 
@@ -119,6 +113,9 @@ class Monitor:
             with self._guard:
                 self._undigested[process.program] += 1
             self._changes.put((was, process, is_ours))
+
+    def _is_undigested(self, program: str) -> bool:
+        return self._undigested[program] > 0
 
     def _receive(self) -> None:
         while not self._ended.is_set():
@@ -291,118 +288,6 @@ class Monitor:
                 _log.exception("cannot trim the timeline, or what was uploaded")
             if self._ended.wait(_TRIM_SECONDS):
                 return
-
-    # Health ---------------------------------------------------------------------------------------
-
-    def _ask_around(self) -> None:
-        """Have every agent asked when its time has come."""
-        while not self._ended.wait(_TICK_SECONDS):
-            try:
-                for view in self._agents.views():
-                    self._ask_if_due(view)
-            except Exception:  # noqa: BLE001 - the same
-                _log.exception("cannot ask around")
-
-    def _ask_if_due(self, view: AgentView) -> None:
-        try:
-            if self._is_due(view):
-                self._checking.add(view.agent.name)
-                self._checks.submit(self._ask, view)
-        except DeployerError as error:  # its manifest in state.db is damaged, and nobody else's
-            self._quarantine(view.agent, error)
-
-    def _quarantine(self, agent: Agent, error: DeployerError) -> None:
-        """Say once of an agent that runs that nobody can tell how it is any more."""
-        if not agent.quarantine:
-            sentence = f"its row in state.db is damaged: {error.detail}"
-            self._store.agents.set_quarantine(agent.name, sentence)
-            self._store.events.add("agent.quarantined", agent.name, f"{agent.name}: {sentence}")
-
-    def _is_due(self, view: AgentView) -> bool:
-        if view.release is None or view.port is None or not self._runs.is_up(view.release):
-            return False
-        if view.agent.name in self._checking or self._locks.holder(view.agent.name) is not None:
-            return False
-        if view.reading is None:
-            return True
-        interval = self._runs.health_check(view.release).interval_seconds
-        if not view.reading.was_healthy:
-            interval = min(interval, _UNPROVEN_SECONDS)
-        return (now() - view.reading.checked_at).total_seconds() >= interval
-
-    def _ask(self, view: AgentView) -> None:
-        name = view.agent.name
-        try:
-            if view.release is None or view.process is None or view.port is None:
-                return
-            answer = self._runs.ask(view.release, view.port)
-            latest = self._processes.get(view.release.program)
-            if latest is None or latest.pid != view.process.pid or self._ended.is_set():
-                return  # the question was put to one process and answered by none or another
-            if self._undigested[latest.program]:
-                return  # a death is told before the recovery from it, and not over it
-            reading = self._readings.record(latest, answer, checked_at=now())
-            was_degraded = view.reading is not None and view.reading.answer.degraded
-            if answer.healthy:
-                has_recovered = view.reading is None or view.reading.bad_answers
-                is_well_again = was_degraded and not answer.degraded
-                if has_recovered or is_well_again or view.agent.last_error:
-                    self._write_recovery(view)
-            elif self._is_hopeless(view, latest, reading):
-                self._acts.submit(self._replace, view, latest, reading)
-            if answer.degraded and not was_degraded:
-                sentence = f"{name} says that it is degraded: {answer.detail}"
-                self._store.events.add("agent.degraded", name, sentence)
-        except Exception:  # noqa: BLE001 - nobody reads this thread's result
-            _log.exception("cannot ask %s how it is", name)
-        finally:
-            self._checking.discard(name)
-
-    def _write_recovery(self, view: AgentView) -> None:
-        self._store.agents.set_last_error(view.agent.name, "")
-        self._store.events.add("agent.healthy", view.agent.name, f"{view.agent.name} is healthy")
-
-    def _is_hopeless(self, view: AgentView, process: Process, reading: Reading) -> bool:
-        if view.release is None:
-            return False
-        question = self._runs.health_check(view.release)
-        if reading.was_healthy:
-            return reading.bad_answers >= question.failures
-        age = (now() - (process.started_at or now())).total_seconds()
-        return age > question.start_seconds
-
-    def _replace(self, view: AgentView, process: Process, reading: Reading) -> None:
-        """End an unhealthy process; its death is then treated as any other one is."""
-        name = view.agent.name
-        try:
-            if view.release is not None and process.pid is not None:
-                cause = self._runs.explain_answer(
-                    view.release, reading.answer, process.pid, view.port or 0
-                )
-                self._end_unhealthy(view.release, process.pid, reading, cause)
-        except DeployerError as error:  # somebody is at work on it; else the next check comes back
-            _log.warning("cannot end %s, which is unhealthy: %s", name, error.detail)
-        except Exception:  # noqa: BLE001 - nobody reads this thread's result
-            _log.exception("cannot end %s, which is unhealthy", name)
-
-    def _end_unhealthy(self, release: Release, pid: int, reading: Reading, cause: Cause) -> None:
-        name = release.agent
-        is_first = reading.bad_answers == self._runs.health_check(release).failures
-        sentence = f"{name} is unhealthy: {reading.answer.detail}"
-        if not self._runs.restart_policy(release).enabled:
-            if is_first:
-                self._store.events.add("agent.unhealthy", name, sentence)
-                self._store.agents.set_last_error(name, sentence, cause.hint)
-            return
-        with self._locks.hold(name, f"end unhealthy {name}", timeout_seconds=_UNPROVEN_SECONDS):
-            latest = self._processes.get(release.program)
-            if latest is None or latest.pid != pid or not latest.state.is_alive:
-                return  # it was stopped while we waited for the lock
-            self._store.events.add("agent.unhealthy", name, f"{sentence}; it is restarted")
-            self._store.agents.set_last_error(name, sentence, cause.hint)
-            verdict = Verdict(pid, cause.code, f"ended by this server: it {cause.text}", cause.hint)
-            self._verdicts.record(release.program, verdict)
-            self._runs.end(release, pid)
 
 
 def _is_news(agent: Agent, was: Process | None, process: Process) -> bool:

@@ -37,11 +37,17 @@ class Readings:
         self._readings: dict[str, Reading] = {}
         self._lock = threading.Lock()
         self._generation = 0
+        self._turns = 0
 
     @property
     def generation(self) -> int:
-        """Count of changes so far that a status could show."""
+        """Count of readings so far."""
         return self._generation
+
+    @property
+    def turns(self) -> int:
+        """Count of readings so far that a status could show: unlike those before them."""
+        return self._turns
 
     def record(self, process: Process, answer: Answer, *, checked_at: datetime) -> Reading:
         """Take an answer in and count the bad ones in a row."""
@@ -61,6 +67,7 @@ class Readings:
             )
             self._readings[process.program] = reading
             self._generation += 1
+            self._turns += last is None or _verdict(last) != _verdict(reading)
             return reading
 
     def of(self, process: Process | None) -> Reading | None:
@@ -75,3 +82,9 @@ class Readings:
         with self._lock:
             if self._readings.pop(program, None) is not None:
                 self._generation += 1
+                self._turns += 1
+
+
+def _verdict(reading: Reading) -> tuple[bool, bool, bool]:
+    """Give all of a reading that a status depends on."""
+    return reading.answer.healthy, reading.answer.degraded, reading.was_healthy

@@ -86,7 +86,7 @@ class Agents:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
 
-    def views(self) -> list[AgentView]:
+    def standings(self) -> list[AgentView]:
         return [self.view(name) for name in AGENTS]
 
     def view(self, name: str) -> AgentView:
