@@ -38,6 +38,7 @@ class Instruments:
             buckets=_REQUEST_SECONDS,
             registry=self.registry,
         )
+        self._series: dict[tuple[str, str, int], Histogram] = {}
         self.requests_in_flight = Gauge(
             f"{PREFIX}_http_requests_in_flight",
             "Requests that are being answered, held and streaming ones included",
@@ -60,7 +61,11 @@ class Instruments:
             status: How it was answered.
             seconds: Until the answer began.
         """
-        self._request_seconds.labels(method, route, str(status)).observe(seconds)
+        series = self._series.get((method, route, status))
+        if series is None:
+            series = self._request_seconds.labels(method, route, str(status))
+            self._series[method, route, status] = series
+        series.observe(seconds)
 
     def count_step(self, step: str, seconds: float) -> None:
         """Take in a step of a deployment that is over, well or not."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from types import MappingProxyType
 from typing import Final
 
@@ -17,6 +17,9 @@ Fields = Mapping[str, str | int | float]
 EXTRA: Final = "fields"
 """Where one line's own fields stand: ``log.info(..., extra={EXTRA: {...}})``."""
 
+MAY_WAIT: Final = "may_wait"
+"""True there: the line may be written a moment later, together with others."""
+
 _NONE: Final[Fields] = MappingProxyType({})
 _current: Final[ContextVar[Fields]] = ContextVar("log_fields", default=_NONE)
 
@@ -24,11 +27,21 @@ _current: Final[ContextVar[Fields]] = ContextVar("log_fields", default=_NONE)
 @contextmanager
 def within(**fields: str) -> Iterator[None]:
     """Have every line that is logged in a block carry these fields, beside those around it."""
-    token = _current.set({**_current.get(), **fields})
+    token = begin(**fields)
     try:
         yield
     finally:
-        _current.reset(token)
+        end(token)
+
+
+def begin(**fields: str) -> Token[Fields]:
+    """Begin what `within` is a block of, for whoever has no block; give it to `end`."""
+    return _current.set({**_current.get(), **fields})
+
+
+def end(token: Token[Fields]) -> None:
+    """End what `begin` has begun, in the same thread of control."""
+    _current.reset(token)
 
 
 def note(**fields: str) -> None:

@@ -8,13 +8,18 @@ written as its escape. A traceback follows its line, with a mark no line begins 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import re
 import sys
 import threading
+import time
+from collections import deque
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 from deployer import log_fields
 
@@ -23,7 +28,11 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 _OURS: Final = "deployer"
 _TRACEBACK_MARK: Final = "    | "
-_SPECIAL: Final = frozenset(" \"=[]'\\")
+_SPECIAL: Final = re.compile(r"[ \"=\[\]'\\]")
+_BLOCK_SECONDS: Final = 0.02
+_MOST_WAITING: Final = 10_000
+"""Should nobody read what we write, the oldest lines go."""
+
 
 _log: Final = logging.getLogger(__name__)
 
@@ -58,6 +67,64 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(document, default=str)  # ASCII: lone surrogates are escaped as well
 
 
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines: in their order, at once, but for those that may wait for others.
+
+    Each write wakes supervisord, and lets another thread take the interpreter: under load that
+    costs more than all else that is done for a request.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to stream."""
+        super().__init__(stream)
+        self._waiting: deque[str] = deque(maxlen=_MOST_WAITING)
+        self._writing = threading.RLock()
+        self._is_due = threading.Event()
+        threading.Thread(target=self._write_blocks, name="log", daemon=True).start()
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Take a record without the usual lock: who need not wait must not wait for who writes."""
+        is_let_through = bool(self.filter(record))
+        if is_let_through:
+            self.emit(record)
+        return is_let_through
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, or keep it for a moment."""
+        if not getattr(record, log_fields.MAY_WAIT, False):
+            with self._writing:
+                self.flush()
+                super().emit(record)
+            return
+        try:
+            self._waiting.append(self.format(record) + self.terminator)
+        except Exception:  # noqa: BLE001 - as every handler
+            self.handleError(record)
+        if not self._is_due.is_set():
+            self._is_due.set()
+
+    def flush(self) -> None:
+        """Write what was kept."""
+        with self._writing:
+            block = ""
+            with contextlib.suppress(IndexError):
+                while True:
+                    block += self._waiting.popleft()
+            if block:
+                self.stream.write(block)
+            self.stream.flush()
+
+    def _write_blocks(self) -> None:
+        while True:
+            self._is_due.wait()
+            time.sleep(_BLOCK_SECONDS)
+            self._is_due.clear()
+            try:
+                self.flush()
+            except (OSError, ValueError):  # ValueError: it was closed
+                return
+
+
 def begin(log_format: LogFormat, level: LogLevel) -> None:
     """Send the log of this process to stderr, where supervisord takes it from and rotates it.
 
@@ -67,7 +134,8 @@ def begin(log_format: LogFormat, level: LogLevel) -> None:
         log_format: How lines are written.
         level: The lowest that is written; ``debug`` is about our own modules only.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # none is shown
+    handler = LineHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(
         level=max(logging.INFO, logging.getLevelName(level.upper())), handlers=[handler], force=True
@@ -90,8 +158,13 @@ def printable(text: str) -> str:
 def _field(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = str(value)
-    if text and text.isprintable() and not _SPECIAL.intersection(text):
+    return _quoted(str(value))
+
+
+@lru_cache(maxsize=1024)
+def _quoted(text: str) -> str:
+    """Write a value; the same ones come again and again."""
+    if text and text.isprintable() and not _SPECIAL.search(text):
         return text
     return json.dumps(text)
 

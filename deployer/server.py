@@ -23,12 +23,14 @@ from deployer.agents import Agents
 from deployer.api import accesses, connections
 from deployer.api.app import create_app
 from deployer.api.callers import Callers
+from deployer.api.channels import refuse_with_problems
 from deployer.api.documents import Check
+from deployer.api.prompt_looks import PromptLooks
 from deployer.api.proxies import Proxies, Wsgi
 from deployer.api.refusals import Refusals
 from deployer.api.services import Services, Waiting
 from deployer.api.throttles import Throttle
-from deployer.api.unparsed import Bouncer, refuse_with_problems
+from deployer.api.unparsed import Bouncer
 from deployer.build_sites import source_builds
 from deployer.copyists import Copyist
 from deployer.deployments import Deployments
@@ -201,7 +203,8 @@ class Server:
         services = self._services
         bouncer = Bouncer(services.callers, proxies, services.refusals)
         upload_bytes = self._settings.limits.upload_bytes
-        refuse_with_problems(listener, upload_bytes, bouncer, self._parts.instruments)
+        looks = PromptLooks(services.callers, services.agents)
+        refuse_with_problems(listener, upload_bytes, bouncer, self._parts.instruments, looks)
         threading.Thread(target=self._recover, name="recovery", daemon=True).start()
         if self._settings.supervisor.url is None:
             threading.Thread(target=self._watch_parent, name="parent", daemon=True).start()

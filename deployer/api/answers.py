@@ -9,11 +9,12 @@ import falcon
 from pydantic import BaseModel
 
 Source = TypeVar("Source")
+Made = TypeVar("Made")
 
 
 def write(resp: falcon.Response, document: BaseModel) -> None:
     """Make a response a document, as JSON."""
-    write_json(resp, document.model_dump_json().encode())
+    write_json(resp, json_of(document))
 
 
 def write_json(resp: falcon.Response, data: bytes) -> None:
@@ -22,19 +23,24 @@ def write_json(resp: falcon.Response, data: bytes) -> None:
     resp.data = data
 
 
-class Rendering(Generic[Source]):
-    """The bytes that were made last, kept as long as what they were made of is the very same."""
+class Kept(Generic[Source, Made]):
+    """What was made last, kept as long as what it was made of is the very same."""
 
-    def __init__(self, make: Callable[[Source], BaseModel]) -> None:
-        """Write what make makes."""
+    def __init__(self, make: Callable[[Source], Made]) -> None:
+        """Give what make makes."""
         self._make = make
-        self._last: tuple[Source, bytes] | None = None
+        self._last: tuple[Source, Made] | None = None
 
-    def of(self, source: Source) -> bytes:
-        """Give the JSON of a source that nobody changes, such as a tuple of frozen nouns."""
+    def of(self, source: Source) -> Made:
+        """Make it of a source that nobody changes, such as a tuple of frozen nouns."""
         last = self._last
         if last is not None and last[0] is source:
             return last[1]
-        data = self._make(source).model_dump_json().encode()
-        self._last = source, data
-        return data
+        made = self._make(source)
+        self._last = source, made  # at once: threads must not mix theirs
+        return made
+
+
+def json_of(document: BaseModel) -> bytes:
+    """Write a document as JSON."""
+    return document.model_dump_json().encode()

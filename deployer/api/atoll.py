@@ -7,7 +7,7 @@ with 202 and a word that says it goes on, and short causes stand in the reason p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
@@ -15,7 +15,7 @@ import falcon
 
 from deployer import __version__
 from deployer.api import inputs, problem_sets
-from deployer.api.answers import Rendering, write, write_json
+from deployer.api.answers import Kept, json_of, write, write_json
 from deployer.api.deployments import error_of, wait_for
 from deployer.api.documents.atoll import (
     NamedAgent,
@@ -72,7 +72,10 @@ class Wire:
         self._secrets = services.parts.secrets
         self._agents = services.agents
         self._explanations = services.explanations
-        self._list = Rendering(self._agents_of)
+        self._list: Kept[tuple[AgentView, ...], bytes] = Kept(
+            lambda views: json_of(self._agents_of(views))
+        )
+        self._by_checksum = Kept(_by_checksum)
         self._worker = services.worker
         self._receiver = receiver
         self._patience_seconds = self._settings.limits.atoll_wait_seconds
@@ -96,7 +99,7 @@ class Wire:
     )
     def on_get_list(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List all agents."""
-        views, caller = self._agents.views(), caller_of(req)
+        views, caller = self._agents.standings(), caller_of(req)
         if caller.sees_all:
             write_json(resp, self._list.of(views))
         else:
@@ -121,8 +124,8 @@ class Wire:
             )
         is_to_start = inputs.boolean(req.get_param("start"), "start", default=False)
         caller = caller_of(req)
-        views = (view for view in self._agents.views() if caller.sees(view.agent.name))
-        view = next(filter(lambda view: _is_of(view, checksum), views), None)
+        views = self._by_checksum.of(self._agents.standings()).get(checksum, ())
+        view = next((view for view in views if caller.sees(view.agent.name)), None)
         if view is None:
             write(resp, WireMissing(message="Agent not found: upload it"))
             return
@@ -397,9 +400,13 @@ def _serving(
     return WireServing(status=status, name=view.agent.name, port=_port(view), pid=pid)
 
 
-def _is_of(view: AgentView, md5: str) -> bool:
-    """Tell whether an agent's current release was made from the package of this checksum."""
-    return view.release is not None and view.release.md5 == md5
+def _by_checksum(views: tuple[AgentView, ...]) -> Mapping[str, list[AgentView]]:
+    """Sort agents by the MD5 of the packages that their current releases were made from."""
+    sorted_views: dict[str, list[AgentView]] = {}
+    for view in views:
+        if view.release is not None:
+            sorted_views.setdefault(view.release.md5, []).append(view)
+    return sorted_views
 
 
 def _port(view: AgentView) -> int | None:

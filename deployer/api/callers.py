@@ -93,7 +93,7 @@ class Callers:
             _refuse_agents(req)
             is_unix = req.remote_addr == UNIX
             return Caller(who="unix" if is_unix else "none", scope=Scope.ADMIN)
-        texts = list(_texts(req))
+        texts = list(_texts(req.get_header("Authorization"), req.get_header("X-API-Key")))
         if texts:
             return self.holder_of(texts, req.remote_addr or "")
         caller = self._of_session(req, needs_proof=not is_page)
@@ -130,7 +130,7 @@ class Callers:
         for text in texts:
             key = self._store.keys.find(digest_of(text))
             if key is not None:
-                if key.has_expired(now()):
+                if key.expires_at is not None and key.has_expired(now()):
                     raise _refusal(f"the key {key.id} has expired")
                 return _holder(key)
         seconds = self._throttle.count(address)
@@ -145,11 +145,31 @@ class Callers:
             raise error
         raise _refusal("the key that was shown is none")
 
+    def remembers(self, authorization: str, api_key: str) -> bool:
+        """Tell whether who shows these sees all agents, and is let in without any look or write.
+
+        Args:
+            authorization: The header of this name; may be empty.
+            api_key: The header X-API-Key; the same.
+        """
+        texts = list(_texts(authorization, api_key))
+        key = self._store.keys.remembered(digest_of(texts[0])) if len(texts) == 1 else None
+        return (
+            key is not None
+            and (key.expires_at is None or not key.has_expired(now()))
+            and "*" in key.agents
+            and self._is_use_noted(key.id, time.monotonic())
+        )
+
+    def _is_use_noted(self, key_id: str, moment: float) -> bool:
+        last = self._used.get(key_id)
+        return last is not None and moment - last < _USED_SECONDS
+
     def note_use(self, caller: Caller) -> None:
         """Write down that a key is in use, once a minute: a look must not cost a write."""
         kind, _, key_id = caller.who.partition(":")
-        last, moment = self._used.get(key_id), time.monotonic()
-        if kind != "key" or (last is not None and moment - last < _USED_SECONDS):
+        moment = time.monotonic()
+        if kind != "key" or self._is_use_noted(key_id, moment):
             return
         self._used[key_id] = moment
         try:
@@ -228,13 +248,13 @@ def _refuse_agents(req: falcon.Request) -> None:
         )
 
 
-def _texts(req: falcon.Request) -> Iterable[str]:
-    """Give what a request shows as a key, in the headers; an address is logged everywhere."""
-    scheme, _, credentials = (req.get_header("Authorization") or "").partition(" ")
+def _texts(authorization: str | None, api_key: str | None) -> Iterable[str]:
+    """Give what a request shows as a key, in its headers; an address is logged everywhere."""
+    scheme, _, credentials = (authorization or "").partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
         yield credentials.strip()
-    if key := req.get_header("X-API-Key"):
-        yield key
+    if api_key:
+        yield api_key
 
 
 def _holder(key: Key) -> Caller:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import re
-import uuid
 from functools import partial
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/health", "/login"})
 """What answers without a key: whether the server is there, and the way in."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_random: Final = random.Random()  # noqa: S311 - names, no secrets; the kernel need not be asked
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _PAGES: Final = re.compile(r"/(?:|-/live|supervisor(?:/.*)?|docs|openapi\.json)", re.DOTALL)
 
@@ -90,7 +91,7 @@ def is_open(path: str) -> bool:
 def name_request(req: falcon.Request, resp: falcon.Response) -> None:
     """Give a request the name that its client chose, or one of ours, and say it in the answer."""
     given = req.get_header("X-Request-Id") or ""
-    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    request_id = given if _REQUEST_ID.fullmatch(given) else f"{_random.getrandbits(128):032x}"
     req.context.request_id = request_id
     log_fields.note(request_id=request_id)
     resp.set_header("X-Request-Id", request_id)

@@ -10,6 +10,7 @@ waitress does the like, for one address and without certificates.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final
 
@@ -56,6 +57,7 @@ class Proxies:
         self._is_unix = is_unix
         self._trusts_socket = UNIX in trusted
         self._networks = [ip_network(each) for each in trusted if each != UNIX]
+        self._trusts = lru_cache(maxsize=1024)(self._judge)
 
     def wrap(self, app: Wsgi) -> Wsgi:
         """Give an application environments that say who really calls."""
@@ -79,7 +81,7 @@ class Proxies:
         if said[_VERIFIED] == "SUCCESS" and said[_SUBJECT]:
             environ[SUBJECT] = said[_SUBJECT]
 
-    def _trusts(self, peer: str) -> bool:
+    def _judge(self, peer: str) -> bool:
         if peer == UNIX:
             return self._trusts_socket
         address = _address(peer)

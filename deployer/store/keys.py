@@ -31,6 +31,7 @@ class KeyRows:
     def __init__(self, database: Database) -> None:
         """Keep rows in database."""
         self._database = database
+        self._found: tuple[int, dict[str, Key]] = -1, {}
 
     def add(self, key: Key) -> None:
         """Add a key; a local one takes the place of the local one before it."""
@@ -56,11 +57,27 @@ class KeyRows:
         """Look up the key whose text has this SHA-256.
 
         How long that takes tells something about hashes, and nothing about the texts behind them.
+        What was found is remembered until anybody commits anything: each request asks.
         """
+        generation = self._database.generation  # read before the row, so that none is kept too long
+        known, keys = self._found
+        if known != generation:
+            keys = {}
+            self._found = generation, keys
+        elif digest in keys:
+            return keys[digest]
         row = self._database.connection.execute(
             "SELECT * FROM keys WHERE digest = ?", (digest,)
         ).fetchone()
-        return None if row is None else _key(row)
+        if row is None:  # not remembered: strangers could fill our memory
+            return None
+        keys[digest] = _key(row)
+        return keys[digest]
+
+    def remembered(self, digest: str) -> Key | None:
+        """Give what `find` would, as far as that is known without a look into the database."""
+        generation, keys = self._found
+        return keys.get(digest) if generation == self._database.generation else None
 
     def get(self, key_id: str) -> Key:
         """Read a key.
