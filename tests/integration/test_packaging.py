@@ -379,7 +379,7 @@ def test_as_pid_1_supervisord_serves_reaps_and_ends(installed: Installed, ports:
         # an orphan, as a program that puts itself into the background leaves it to PID 1
         inside = [nsenter, "--target", str(first.pid), "--pid", "--mount"]
         subprocess.run([*inside, "sh", "-c", "sleep 0.2 & exit 0"], timeout=10, check=True)
-        wait_until(lambda: "sleep" not in [each.name() for each in first.children()])
+        wait_until(lambda: "sleep" not in _names_of_children(first))
         probe = json.loads(instruction("HEALTHCHECK").partition("CMD ")[2])
         probe = [sys.executable, *(word.replace("8080", str(ports)) for word in probe[1:])]
         assert subprocess.run(probe, timeout=20, check=False).returncode == 0
@@ -388,6 +388,14 @@ def test_as_pid_1_supervisord_serves_reaps_and_ends(installed: Installed, ports:
 
 def test_the_signal_that_stops_a_container_is_the_one_that_ends_the_server() -> None:
     assert instruction("STOPSIGNAL") == "SIGTERM"
+
+
+def _names_of_children(process: psutil.Process) -> list[str]:
+    names = []
+    for child in process.children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            names.append(child.name())
+    return names
 
 
 def _can(command: list[str]) -> bool:
