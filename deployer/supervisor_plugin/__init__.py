@@ -18,6 +18,7 @@ from supervisor import events
 
 from deployer.limits.groups import remove_leftover_groups
 from deployer.state_dir import MARKER, StateDir
+from deployer.supervisor_plugin.attention import Attention
 from deployer.supervisor_plugin.groups import Everything, Groups
 from deployer.supervisor_plugin.interfaces import AgentsInterface
 from deployer.supervisor_plugin.locks import Lock, LockHeldError
@@ -80,6 +81,7 @@ def _install(
     held = _hold(options, lock)
     pushes = Pushes(events_socket)
     sockets = HeldSockets()
+    attention = Attention(supervisord)
     groups = Groups(
         supervisord,
         conf_d=Path(conf_d),
@@ -87,7 +89,10 @@ def _install(
         push=pushes.send,
         sockets=sockets,
         throttles=throttles,
+        attention=attention,
     )
+    supervisord.get_process_map = attention.dispatchers
+    options.poller.poll = attention.listen(options.poller.poll)
     wakeup = SignalWakeup(options.get_socket_map())
     wake_when_due(options, groups.seconds_until_due)
 
@@ -102,10 +107,16 @@ def _install(
     def let_go_of_idle_sockets(_event: Any) -> None:
         sockets.let_go_idle(groups.awaited_addresses())
 
+    def wake_all(_event: Any) -> None:
+        attention.wake_all(groups.processes())
+
     guard = _guard(options.logger)
     events.subscribe(events.ProcessGroupAddedEvent, guard(adopt))
     events.subscribe(events.SupervisorStoppingEvent, guard(stop_everything))
+    events.subscribe(events.ProcessGroupAddedEvent, guard(attention.forget_groups))
+    events.subscribe(events.ProcessGroupRemovedEvent, guard(attention.forget_groups))
     events.subscribe(events.Tick5Event, guard(let_go_of_idle_sockets))
+    events.subscribe(events.Tick5Event, guard(wake_all))
     groups.adopt_all()
 
     cleanup = options.cleanup

@@ -12,6 +12,7 @@ from supervisor.xmlrpc import Faults, RPCError
 from deployer import program_configs
 from deployer.errors import ProgramConfigError
 from deployer.model import RestartPolicy, agent_of_program
+from deployer.supervisor_plugin.attention import Attention
 from deployer.supervisor_plugin.processes import AgentConfig, AgentProcess
 from deployer.supervisor_plugin.restarts import Restarts, ServiceRestarts
 from deployer.supervisor_plugin.sockets import Address, HeldSockets
@@ -33,6 +34,7 @@ class Groups:
         push: Callable[[Mapping[str, object]], None],
         sockets: HeldSockets,
         throttles: Callable[[str], Throttle],
+        attention: Attention,
     ) -> None:
         """Work on supervisord.
 
@@ -43,6 +45,7 @@ class Groups:
             push: Told every change of a state.
             sockets: Those that processes are given.
             throttles: Makes what holds up a run of a program that floods its log.
+            attention: Knows which processes something may be due for.
         """
         self._supervisord = supervisord
         self._options = supervisord.options
@@ -51,6 +54,7 @@ class Groups:
         self._push = push
         self._sockets = sockets
         self._throttles = throttles
+        self._attention = attention
 
     def adopt_all(self) -> None:
         """Make anew every group that is ours and was there before us; nothing runs yet."""
@@ -144,7 +148,7 @@ class Groups:
 
     def seconds_until_due(self) -> float | None:
         """Tell when the first of our processes has something to do; None: not foreseeable."""
-        due = (process.seconds_until_due() for process in self.processes())
+        due = (process.seconds_until_due() for process in self._attention.awake)
         return min((seconds for seconds in due if seconds is not None), default=None)
 
     def _read(self, name: str) -> AgentConfig:
@@ -175,6 +179,7 @@ class Groups:
             push=self._push,
             sockets=self._sockets,
             throttles=self._throttles,
+            attention=self._attention,
             **parameters,
         )
 

@@ -18,12 +18,19 @@ from supervisor.states import ProcessStates, SupervisorStates, getProcessStateDe
 
 from deployer.model import Desired
 from deployer.program_configs import inherited_address
+from deployer.supervisor_plugin.attention import Attention
 from deployer.supervisor_plugin.connections import accepted
 from deployer.supervisor_plugin.restarts import Restarts
 from deployer.supervisor_plugin.sockets import INHERITED_DESCRIPTOR, Address, HeldSockets
 from deployer.supervisor_plugin.throttles import Throttle
 
 _WITH_PROCESS = {ProcessStates.STARTING, ProcessStates.RUNNING, ProcessStates.STOPPING}
+_RESTFUL = {
+    ProcessStates.RUNNING,
+    ProcessStates.STOPPED,
+    ProcessStates.EXITED,
+    ProcessStates.FATAL,
+}
 _DIVERTIBLE = {ProcessStates.STARTING, ProcessStates.RUNNING}
 _DIVERT_SECONDS = 0.1
 """How long to look for a moment when nobody waits in a socket; on a busy one there may be none."""
@@ -59,6 +66,7 @@ class AgentConfig(ProcessConfig):  # type: ignore[misc]  # supervisor has no typ
         push: Callable[[Mapping[str, object]], None],
         sockets: HeldSockets,
         throttles: Callable[[str], Throttle],
+        attention: Attention,
         **parameters: Any,
     ) -> None:
         """Keep what a process needs beside supervisord's own parameters."""
@@ -67,6 +75,7 @@ class AgentConfig(ProcessConfig):  # type: ignore[misc]  # supervisor has no typ
         self.sockets = sockets
         self.address = inherited_address(self.command)
         self.throttles = throttles
+        self.attention = attention
         self._restarts = restarts
 
     def make_dispatchers(self, proc: AgentProcess) -> tuple[dict[int, Any], dict[str, int | None]]:
@@ -104,11 +113,15 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         exit_code: Of the run that ended last; None when a signal ended it.
         signal_number: Which ended it.
         throttle: How fast the output of the present run is read.
+        is_resting: Nothing is due but to read what it says; `Attention` sees to that.
+        mapped: Its dispatchers, as supervisord has registered them last.
     """
 
     killing: bool
     pipes: dict[str, int | None]
     dispatchers: dict[int, Any]
+    is_resting = False
+    mapped: dict[int, Any] | None = None
 
     def __init__(self, config: AgentConfig, restarts: Restarts) -> None:
         """Begin STOPPED, like any process."""
@@ -123,6 +136,7 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         self._stop_at: float | None = None  # once connections go past it; later while it reads
         self._seen: list[set[int]] = []  # what it had accepted, look after look
         self._last_act: dict[str, object] | None = None
+        config.attention.wake(self)
 
     def document(self) -> dict[str, object]:
         """Say all about the process: what `deployer.supervisord.process_from_document` reads."""
@@ -161,6 +175,17 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
             return 0.0  # else the loop would poll for a second before its first start
         return None
 
+    def may_rest(self) -> bool:
+        """Tell whether nothing is due, and nothing will be before something happens to it."""
+        return (
+            self.state in _RESTFUL
+            and self.mapped is self.dispatchers
+            and self.throttle.throttled_at is None
+            and self.throttle.is_open()
+            and self._seconds_until_step() is None
+            and not any(each.writable() for each in self.dispatchers.values())
+        )
+
     def awaited_address(self) -> Address | None:
         """Tell which held socket this process accepts from, or will before clients lose patience.
 
@@ -193,6 +218,7 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
             return self.stop_for_api()
         self._note_act(Desired.STOPPED, is_operators=False)
         self._divert_until = time.monotonic() + _DIVERT_SECONDS
+        self.config.attention.wake(self)
         return None
 
     def kill_now(self) -> Any:
@@ -226,6 +252,8 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
 
     def transition(self) -> None:
         """Take the next step if it is due."""
+        if self.is_resting:
+            return
         try:
             if self.throttle.has_changed():
                 self._push()
@@ -235,11 +263,19 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
                 self._try_again_if_due()
             elif self.state != ProcessStates.EXITED:  # where stock restarts at once and for ever
                 super().transition()
+            if self.may_rest():
+                self.config.attention.rest(self)
         except Exception as error:  # noqa: BLE001 - it would end supervisord
             self._log(f"cannot take its next step: {error!r}")
 
+    def write(self, chars: Any) -> Any:
+        """Send something to its standard input."""
+        self.config.attention.wake(self)
+        return super().write(chars)
+
     def change_state(self, new_state: int, expected: bool = True) -> Any:  # noqa: FBT001, FBT002 - stock's signature
         """Change the state, decide about a restart, and tell the API."""
+        self.config.attention.wake(self)
         if new_state == ProcessStates.EXITED:
             self.spawnerr = self._cause  # stock's would be "Bad exit code -1"
         if self.config.address is not None and new_state not in _WITH_PROCESS:
@@ -257,6 +293,7 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         """Note how the process ended, and end what it left behind in its process group."""
         asked_for = self.killing
         outputs = tuple(self.dispatchers.values())
+        self.config.attention.wake(self)
         self.throttle.lift()
         try:
             self._note_end(pid, sts)

@@ -11,6 +11,7 @@ from supervisor.states import ProcessStates
 
 from deployer.model import RestartPolicy
 from deployer.program_configs import parse_program
+from deployer.supervisor_plugin.attention import Attention
 from deployer.supervisor_plugin.locks import Lock, LockHeldError
 from deployer.supervisor_plugin.processes import AgentConfig, AgentProcess
 from deployer.supervisor_plugin.restarts import Restarts, ServiceRestarts, restart_delay
@@ -146,6 +147,7 @@ def running() -> AgentProcess:
             push=_fail,
             sockets=HeldSockets(),
             throttles=lambda _: Throttle(0, 0),
+            attention=Attention(None),
             **parameters,
         ),
         here=Path("/"),
