@@ -192,12 +192,16 @@ def _candidates(places: Iterable[Path]) -> Iterator[Path]:
             yield place
             continue
         with suppress(OSError):  # a directory of PATH that is missing or closed holds none
-            entries = list(place.iterdir())
-            named = [entry for entry in entries if _NAME.fullmatch(entry.name)]
+            with os.scandir(place) as entries:
+                # What is no directory holds no installation: to look at each of the programs in a
+                # directory of PATH would be most of what choosing costs.
+                kinds = [(entry.name, entry.is_dir()) for entry in entries]
+            named = [place / name for name, _ in kinds if _NAME.fullmatch(name)]
             # `python3` is what the machine's owner chose; of the others the newest is best.
             named.sort(key=lambda entry: (entry.name == "python3", _numbers(entry)), reverse=True)
             yield from named
-            for installation in (place, *sorted(entries, key=_numbers, reverse=True)):
+            folders = [place / name for name, is_directory in kinds if is_directory]
+            for installation in (place, *sorted(folders, key=_numbers, reverse=True)):
                 python = installation / "bin" / "python3"
                 if python.is_file():
                     yield python
