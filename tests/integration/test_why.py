@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -231,7 +232,10 @@ def test_the_port_that_an_agent_listens_on_instead_is_named(server: RunningServe
 
     why = failed(server, package)
 
-    assert "listens on " in why.cause
+    said = re.search(r"listens on (\d+) instead of (\d+): use the PORT variable", why.cause)
+    assert said is not None, why.cause
+    assert f"listening on {said[1]}" in why.evidence
+    assert said[1] != said[2]
     assert "bind the port in the PORT variable" in why.hint
 
 
