@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -286,7 +287,9 @@ def test_a_chosen_package_is_deployed(
     package.write_bytes(zip_package("stdlib_agent", name=GREETER, version="1.0.0"))
     show(browser, empty)
 
-    browser.find("#package").send_keys(str(package))
+    browser.press(Keys.TAB)
+    browser.tab_to("Choose a package or drop it anywhere here: a ZIP with an agent.toml")
+    browser.driver.switch_to.active_element.send_keys(str(package))  # as its dialog would
 
     browser.until_text("#uploads", f"{GREETER} is being deployed.")
     browser.until_text(row(GREETER), "running")
@@ -369,6 +372,17 @@ def test_nothing_is_wider_than_a_narrow_telephone(
         browser.shoot(f"{'agent' if agent else 'overview'}-{width}-light")
 
 
+@pytest.mark.parametrize("page", ["login", "docs"])
+def test_no_other_page_is_wider_than_a_narrow_telephone(
+    browser: Browser, served: RunningServer, page: str
+) -> None:
+    browser.resize(360)
+    browser.open(f"{served.url}/{page}")
+
+    widths = browser.script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert widths[0] <= widths[1]
+
+
 @pytest.mark.parametrize("agent", ["", GREETER])
 def test_nothing_jumps_while_the_page_loads_and_lives(
     browser: Browser, greeter: RunningServer, agent: str
@@ -395,6 +409,7 @@ def test_who_prefers_the_dark_gets_it(browser: Browser, greeter: RunningServer) 
     browser.prefer("dark")
 
     browser.until(lambda: browser.script(colour) != light)
-    for width in (360, 1280):
+    for agent, width in product(("", GREETER), (360, 1280)):
         browser.resize(width)
-        browser.shoot(f"overview-{width}-dark")
+        show(browser, greeter, agent)
+        browser.shoot(f"{'agent' if agent else 'overview'}-{width}-dark")
