@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,7 @@ UNIT = ROOT / "deploy" / "systemd" / "atoll-deployer.service"
 DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
 AGENT = "stdlib_agent"
 AGENT_PORTS = 5
+MERGED = ("/bin", "/sbin", "/lib", "/lib64")
 INDEX_VARIABLES = ("PIP_", "UV_", "SSL_CERT_", "HTTP_", "HTTPS_", "NO_PROXY")
 """How an index is reached here, which is the machine's matter and not the package's."""
 
@@ -323,8 +325,8 @@ def instruction(name: str) -> str:
 
 def test_a_linter_accepts_the_dockerfile() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
-    if not hadolint.exists():
-        pytest.skip("no hadolint here: its wheels are for Linux on x86-64")
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        pytest.skip("hadolint's wheels are for Linux on x86-64")
 
     done = subprocess.run(
         [str(hadolint), "--failure-threshold", "style", str(DOCKERFILE)],
@@ -359,12 +361,50 @@ def test_a_wheel_can_be_built_of_what_the_image_is_sent(
     assert build(tmp_path, "wheel").read_bytes() == wheel.read_bytes()
 
 
-def test_as_pid_1_supervisord_serves_reaps_and_ends(installed: Installed, ports: int) -> None:
-    """What an engine would start, in a PID namespace of its own."""
-    unshare, nsenter = shutil.which("unshare"), shutil.which("nsenter")
-    own_pids = ["--pid", "--fork", "--kill-child", "--mount-proc"]
-    if unshare is None or nsenter is None or not _can([unshare, *own_pids, "true"]):
-        pytest.skip("no PID namespaces to be had here")
+def in_empty_root(root: Path, kept: Path) -> list[str]:
+    """Give the beginning of a command that runs what follows as PID 1 where nearly nothing is.
+
+    Args:
+        root: An empty directory, which is made the root.
+        kept: What is there beside the system's own programs, at its own place.
+    """
+    links = " ".join(each for each in MERGED if Path(each).is_symlink())
+    script = f"""
+        set -e
+        mount -t tmpfs -o mode=755 root {root}
+        cd {root}
+        mkdir -p proc dev usr etc .old .{kept}
+        mkdir -p tmp
+        chmod 1777 tmp
+        cp -a {links} .
+        cp /etc/ld.so.cache etc
+        echo root:x:0:0::/:/bin/sh > etc/passwd
+        mount --rbind /dev dev
+        mount --bind /usr usr
+        mount -o remount,bind,ro usr
+        mount --bind {kept} .{kept}
+        mount -t proc proc proc
+        {needed("pivot_root")} . .old
+        umount -l .old
+        rmdir .old
+        cd /
+        exec "$@"
+    """
+    namespaces = ["--pid", "--fork", "--kill-child", "--mount", "--propagation", "private"]
+    return [needed("unshare"), *namespaces, "sh", "-c", script, "sh"]
+
+
+def test_as_pid_1_of_an_empty_root_supervisord_serves_reaps_and_ends(
+    installed: Installed, ports: int, tmp_path: Path
+) -> None:
+    """What an engine would start, with a root and a PID namespace of its own."""
+    nsenter, begin = needed("nsenter"), in_empty_root(tmp_path, installed.folder)
+    if not _can([*begin, "true"]):
+        pytest.skip("no namespaces to be had here")
+    # all that is there: no source tree, no home, no user but root, no certificate
+    listed = subprocess.run([*begin, "ls", "/", "/etc"], capture_output=True, text=True, check=True)
+    there = {"bin", "dev", "etc", "lib", "lib64", "proc", "sbin", "tmp", "usr"}
+    assert set(listed.stdout.split()) - there <= {"/:", "/etc:", "ld.so.cache", "passwd"}
     state = installed.folder / "d"
     words = [*json.loads(instruction("ENTRYPOINT")), *json.loads(instruction("CMD"))]
     assert words[:2] == ["atoll-deployer", "serve"]
@@ -372,7 +412,7 @@ def test_as_pid_1_supervisord_serves_reaps_and_ends(installed: Installed, ports:
     words = [changed.get(word, str(ports) if word == "8080" else word) for word in words]
     words += ["--agent-base-port", str(ports + 1), "--max-agents", str(AGENT_PORTS)]
 
-    with installed.serving([unshare, *own_pids, *words], ports, state) as pid:
+    with installed.serving([*begin, *words], ports, state) as pid:
         (first,) = psutil.Process(pid).children()
         assert "supervisor.supervisord" in first.cmdline()
         push_and_call(installed, state, ports)
