@@ -87,8 +87,10 @@ class SupervisordProcess:
         *,
         has_plugin: bool = True,
         service_command: Sequence[str] = (sys.executable, "-I", "-S", "-c", SLEEP),
+        start_seconds: float = 15.0,
     ) -> None:
         """Write its configuration below root, which must be short: a socket lies in there."""
+        self._start_seconds = start_seconds
         self.state = StateDir(root.resolve())
         self.has_plugin = has_plugin
         if has_plugin:
@@ -131,7 +133,7 @@ class SupervisordProcess:
             cwd=Path(__file__).parents[1],
         )
         self.pid = self.process.pid
-        wait_until(self._answers)
+        wait_until(self._answers, self._start_seconds)
 
     def end(self) -> None:
         """Ask it to stop, insist, and kill what it leaves behind."""

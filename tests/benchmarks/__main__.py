@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -58,25 +59,34 @@ _HELP: Final = {
 
 
 def main() -> int:
-    """Measure, and print a table or JSON; a missed goal is no failure: machines differ."""
+    """Measure, and print a table or JSON; 1 if a row failed.
+
+    A missed goal is no failure: machines differ.
+    """
     words = _parse()
     options = Options(**{name: getattr(words, name) for name in _HELP})
-    figures = []
+    figures, failed = [], []
     began = time.monotonic()
     rows = words.only or [*ROWS]
     if words.peers and "peers" not in rows:
         rows.append("peers")
     for row in rows:
-        with tempfile.TemporaryDirectory(prefix="b-") as name:
-            for figure in MEASURES[row](Path(name), options):
-                figures.append(figure)
-                sys.stderr.write(f"  {figure.name}: {figure.ours:.3g} {figure.unit}\n")
+        try:
+            with tempfile.TemporaryDirectory(prefix="b-") as name:
+                for figure in MEASURES[row](Path(name), options):
+                    figures.append(figure)
+                    sys.stderr.write(f"  {figure.name}: {figure.ours:.3g} {figure.unit}\n")
+        except Exception:  # noqa: BLE001 - the other rows can be measured all the same
+            traceback.print_exc()
+            failed.append(row)
         sys.stderr.write(f"{row}: {time.monotonic() - began:.0f} s since the begin\n")
     if words.plot is not None:
         plot(figures, words.plot)
     text = json.dumps(document(figures), indent=2) if words.json else table(figures)
     sys.stdout.write(f"{text}\n")
-    return 0
+    if failed:
+        sys.stderr.write(f"not measured: {', '.join(failed)}\n")
+    return 1 if failed else 0
 
 
 def _parse() -> argparse.Namespace:

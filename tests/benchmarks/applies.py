@@ -12,6 +12,7 @@ from tests.benchmarks.options import Options
 from tests.supervisord_process import AT_ONCE, SupervisordProcess, put, script_policy
 
 _MOST = 5
+_START_SECONDS = 120
 
 
 def measure(root: Path, options: Options, listed: int | None = None) -> Iterator[Figure]:
@@ -41,7 +42,7 @@ def _with_programs(root: Path, count: int) -> SupervisordProcess:
     """Make a supervisord that finds so many programs when it starts."""
     directory = root / f"v{count}"
     directory.mkdir()
-    supervisord = SupervisordProcess(directory)
+    supervisord = SupervisordProcess(directory, start_seconds=_START_SECONDS)
     for number in range(count):
         policy = script_policy(supervisord.state, f"agent-{number}--1")
         supervisord.programs.write(policy, AT_ONCE)

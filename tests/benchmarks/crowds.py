@@ -38,8 +38,7 @@ def measure(root: Path, options: Options) -> Iterator[Figure]:
         python = server.state.venv(fleets.ORIGINAL, 1) / "bin" / "python"
         server.stop()
         fleets.populate(server, few)
-        server.start()
-        fleets.wait_until_running(server, few)
+        fleets.boot(server, few)
         small = memory.settled(server)
         server.stop()
         fleets.populate(server, many)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deployer.model import Desired
 from tests.package_zips import zip_package
-from tests.servers import RunningServer, running_server
+from tests.servers import RunningServer, running_server, wait_until
 
 ORIGINAL = "agent-0"
 _SETTLE_SECONDS = 300
@@ -100,6 +100,13 @@ def running_agents(server: RunningServer) -> int:
     return sum(agent["status"] == "running" for agent in agents)
 
 
+def boot(server: RunningServer, agents: int) -> None:
+    """Start a server, and wait until so many agents run."""
+    server.launch()
+    wait_until(server.is_ready, _SETTLE_SECONDS, "ready")
+    wait_until_running(server, agents)
+
+
 def wait_until_running(server: RunningServer, agents: int) -> None:
     """Wait until so many agents run, asking seldom: questions would take the time of starts."""
     deadline = time.monotonic() + _SETTLE_SECONDS
@@ -130,6 +137,5 @@ def running_fleet(
         server.client.deploy(package(interval_seconds=interval_seconds, began_file=began_file))
         server.stop()
         populate(server, agents)
-        server.start()
-        wait_until_running(server, agents)
+        boot(server, agents)
         yield server

@@ -1,7 +1,7 @@
-"""Other process managers at the same job: pm2, circus, scrapyd and supervisord as it comes.
+"""Other process managers at the same job: pm2, circus and supervisord as it comes.
 
 Each is installed into a temporary directory, where a registry is reachable, and given the same
-Python, the same main.py and its own defaults. What it cannot do is left out.
+Python, the same main.py and its own defaults. scrapyd is left out: it starts no job again.
 """
 
 from __future__ import annotations

@@ -45,8 +45,7 @@ def measure(root: Path, options: Options) -> Iterator[Figure]:
             return
         server.stop()
         fleets.populate(server, options.listed, running=options.some)
-        server.start()
-        fleets.wait_until_running(server, options.some)
+        fleets.boot(server, options.some)
         yield from _routes(root, server, options.listed, options)
 
 
