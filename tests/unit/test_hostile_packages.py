@@ -33,12 +33,12 @@ def test_a_hostile_package_is_refused_in_words_and_leaves_nothing(
     file: str, tmp_path: Path
 ) -> None:
     target = tmp_path / "code"
-    began = time.monotonic()
+    began = time.process_time()
 
     with pytest.raises(PackageInvalidError) as caught:
         inspect(CORPUS / file, LIMITS, has_runtime=False)
 
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert caught.value.problems
     assert str(caught.value).startswith("cannot take the package: ")
     assert str(caught.value).isprintable()
@@ -51,12 +51,12 @@ def test_a_hostile_package_is_refused_in_words_and_leaves_nothing(
 @pytest.mark.parametrize("file", rows("accept"))
 def test_an_odd_but_honest_package_is_taken(file: str, tmp_path: Path) -> None:
     target = tmp_path / "code"
-    began = time.monotonic()
+    began = time.process_time()
 
     inspected = inspect(CORPUS / file, LIMITS, has_runtime=False)
     unpack(CORPUS / file, target, LIMITS)
 
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     found = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert found == set(inspected.files)
     assert {"agent.toml", "main.py"} <= found

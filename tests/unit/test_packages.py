@@ -553,19 +553,19 @@ def test_a_bomb_is_refused_by_its_ratio(stored: Store) -> None:
 
 def test_ten_thousand_files_are_judged_in_bearable_time(stored: Store) -> None:
     path = stored(zipped({**MINIMAL, **{f"d{n % 50}/{n}": b"x" for n in range(9_998)}}))
-    began = time.monotonic()
+    began = time.process_time()
 
     assert len(taken(path).files) == 10_000
-    assert time.monotonic() - began < 10  # 0.4 s on a quiet machine
+    assert time.process_time() - began < 10  # seconds of CPU; 0.4 on a quiet machine
 
 
 def test_a_name_of_thousands_of_parts_costs_no_time(stored: Store) -> None:
     path = stored(zipped({**MINIMAL, **{f"{n}" + "/a" * 30_000: b"" for n in range(10)}}))
-    began = time.monotonic()
+    began = time.process_time()
 
     refused(path)
 
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_modes_are_ours_whatever_the_archive_and_the_umask_say(

@@ -70,7 +70,7 @@ def test_of_several_secrets_in_one_value_all_of_it_is_taken() -> None:
 
 def test_a_value_with_very_many_references_is_read_at_once() -> None:
     text = "".join(f"${{secret:s{number}}}x" for number in range(4000))
-    began = time.monotonic()
+    began = time.process_time()
     recover(text, "x" * 100_000)
     assert len(secrets_in(text)) == 4000
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
