@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pwd
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def render_supervisord_conf(
     return config_templates.render(
         "supervisord.conf.j2",
         {
-            "is_root": os.geteuid() == 0,
+            "is_known_root": os.geteuid() == 0 and _is_known(os.geteuid()),
             "identifier": value(identifier),
             "logs": value(str(state.logs)),
             "logfile": value(str(state.logs / "supervisord.log")),
@@ -101,6 +102,15 @@ def render_supervisord_conf(
             "log_backups": log_backups,
         },
     )
+
+
+def _is_known(uid: int) -> bool:
+    """Tell whether a user has a row in passwd, which an empty image may be without."""
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def check_supervisord_conf(state: StateDir, text: str) -> None:

@@ -378,7 +378,6 @@ def in_empty_root(root: Path, kept: Path) -> list[str]:
         chmod 1777 tmp
         cp -a {links} .
         cp /etc/ld.so.cache etc
-        echo root:x:0:0::/:/bin/sh > etc/passwd
         mount --rbind /dev dev
         mount --bind /usr usr
         mount -o remount,bind,ro usr
@@ -401,10 +400,10 @@ def test_as_pid_1_of_an_empty_root_supervisord_serves_reaps_and_ends(
     nsenter, begin = needed("nsenter"), in_empty_root(tmp_path, installed.folder)
     if not _can([*begin, "true"]):
         pytest.skip("no namespaces to be had here")
-    # all that is there: no source tree, no home, no user but root, no certificate
+    # all that is there: no source tree, no home, no row of a user, no certificate
     listed = subprocess.run([*begin, "ls", "/", "/etc"], capture_output=True, text=True, check=True)
     there = {"bin", "dev", "etc", "lib", "lib64", "proc", "sbin", "tmp", "usr"}
-    assert set(listed.stdout.split()) - there <= {"/:", "/etc:", "ld.so.cache", "passwd"}
+    assert set(listed.stdout.split()) - there <= {"/:", "/etc:", "ld.so.cache"}
     state = installed.folder / "d"
     words = [*json.loads(instruction("ENTRYPOINT")), *json.loads(instruction("CMD"))]
     assert words[:2] == ["atoll-deployer", "serve"]
