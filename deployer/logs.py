@@ -23,6 +23,9 @@ _LONGEST_CHARACTER: Final = 4
 _OPEN_FILES: Final = 4
 """How many files of a log are held open at once: the one in hand, and what came right after it."""
 
+_LOOKS: Final = 3
+"""How often a file is looked for before it counts as rotated away."""
+
 _UNPRINTABLE: Final = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # a terminal's colours and cursor moves, whole
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # its window titles and links
@@ -243,14 +246,23 @@ class Follower:
     def _newer_than(
         self, is_known: Callable[[LogFile], bool]
     ) -> tuple[deque[LogFile], LogFile | None]:
-        """Open the first few files after a known one, oldest first, and that one if it is there."""
+        """Open the first few files after a known one, oldest first, and that one if it is there.
+
+        Who looks slowly while a log is rotated several times may take two names that are missing
+        for the end, so nothing is gone before it was looked for again.
+        """
         newer: deque[LogFile] = deque()
-        for file in open_all(self._path):
-            if is_known(file):
-                return newer, file
-            newer.appendleft(file)
-            if len(newer) > _OPEN_FILES:
+        for _ in range(_LOOKS):
+            while newer:
                 newer.pop().close()
+            for file in open_all(self._path):
+                if is_known(file):
+                    return newer, file
+                newer.appendleft(file)
+                if len(newer) > _OPEN_FILES:
+                    newer.pop().close()
+            if not newer:
+                break
         return newer, None
 
 

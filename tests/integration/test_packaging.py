@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -240,7 +241,7 @@ def ports() -> Iterator[int]:
 
 def push_and_call(installed: Installed, state: Path, ports: int) -> None:
     """Deploy an agent from a file, and ask it something."""
-    package = installed.folder / f"agent-{ports}"
+    package = Path(tempfile.mkdtemp(dir=installed.folder)) / "agent"
     installed.run("init", package, "--name", AGENT)
     server = ("--state-dir", state)
 

@@ -26,6 +26,7 @@ from deployer.model import Release, ReleaseStatus
 from deployer.parts import Parts
 from deployer.program_configs import parse_program
 from deployer.programs import Programs
+from deployer.releases import ReleaseFiles
 from deployer.settings import LimitSettings, Settings
 from deployer.state_dir import StateDir
 
@@ -85,7 +86,13 @@ def parts_of(state: StateDir) -> Parts:
     """Make as much of a server as a launch asks for; it has no secrets to put in."""
     secrets = SimpleNamespace(variables_of=lambda release: read_manifest(release.manifest).env)
     limiter = Limiter(state, LimitSettings())
-    parts = SimpleNamespace(state=state, settings=Settings(), limiter=limiter, secrets=secrets)
+    parts = SimpleNamespace(
+        state=state,
+        settings=Settings(),
+        limiter=limiter,
+        files=ReleaseFiles(state),
+        secrets=secrets,
+    )
     return cast("Parts", parts)
 
 

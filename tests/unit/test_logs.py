@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from supervisor.loggers import RotatingFileHandler
 
+from deployer.log_files import LogFile, open_all
 from deployer.logs import Follower, tail
 
 
@@ -324,6 +326,29 @@ def test_a_log_that_outruns_its_follower_does_not_fill_it_with_open_files(
         follower.read()
 
     assert len(os.listdir("/proc/self/fd")) - before <= 4  # noqa: PTH208 - the same
+
+
+def test_a_look_that_took_two_missing_names_for_the_end_is_repeated(
+    log: Log, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write(b"one\n")
+    with Follower(path) as before:
+        place = before.position
+        log.write(b"two\nthr")
+        for _ in range(2):
+            log.write(b"x" * 100)  # rotates
+        looks = []
+
+        def look(path: Path) -> Iterator[LogFile]:
+            looks.append(path)
+            found = open_all(path)
+            return found if len(looks) % 2 == 0 else itertools.islice(found, 1)
+
+        monkeypatch.setattr("deployer.logs.open_all", look)
+        with Follower(path, after=place) as follower:
+            assert follower.read()[0] == before.read()[0] == "two"
+            assert not follower.has_gap
+            assert not before.has_gap
 
 
 def test_no_line_is_lost_while_supervisords_code_rotates_under_the_reader(path: Path) -> None:
