@@ -298,13 +298,19 @@ def _clients_of(api: psutil.Process, port: int) -> list[object]:
     ]
 
 
-def breaches(traffic: Traffic, tally: Tally, before: Holdings, after: Holdings) -> list[str]:
+def breaches(
+    traffic: Traffic,
+    tally: Tally,
+    before: Holdings,
+    after: Holdings,
+    most_growth: float = MOST_GROWTH,
+) -> list[str]:
     """Say what of all that must hold does not."""
     found = [f"unexpected answer to {each}" for each in tally.unexpected[:20]]
     found += [f"lost agent {each}" for each in traffic.lost()]
     for name, memory in before.memory.items():
         growth = after.memory[name] / memory - 1
-        if growth > MOST_GROWTH:
+        if growth > most_growth:
             found.append(f"memory of {name} grew by {growth:.1%} of {memory / 1e6:.1f} MB")
     for name, count in before.descriptors.items():
         if after.descriptors[name] > count:
