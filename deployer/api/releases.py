@@ -136,8 +136,7 @@ class Rollback:
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """Queue a rollback and answer with its deployment."""
-        inputs.wait_seconds(req)  # refused before anything is begun
-        seconds = inputs.wait_seconds(req)
+        seconds = inputs.wait_seconds(req)  # refused before anything is begun
         wanted = inputs.json_body(req, RollbackRequest, is_optional=True)
         deployment = self._services.worker.submit_rollback(agent, wanted.to, idempotency_id(req))
         follow(req, resp, self._services, deployment, seconds)

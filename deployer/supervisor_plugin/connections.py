@@ -21,6 +21,7 @@ _TOLD: Final = struct.Struct("=56xIIII")  # rqueue, wqueue, uid and inode of str
 _READABLE: Final = 1 << 1 | 1 << 8  # TCP_ESTABLISHED, TCP_CLOSE_WAIT
 
 _ANSWER_BYTES: Final = 65536
+_MOST_PARTS: Final = 256  # tens of thousands of connections; supervisord's loop waits meanwhile
 _SECONDS: Final = 0.2
 
 
@@ -39,10 +40,12 @@ def accepted(address: tuple[str, int]) -> dict[int, int]:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
             kernel.settimeout(_SECONDS)  # it answers while it is asked
             kernel.send(_HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0) + asked)
-            while _read_part(kernel.recv(_ANSWER_BYTES), found):
-                pass
-    except (OSError, ValueError, AttributeError):  # no numeric host; AttributeError: not Linux
-        pass
+            for _ in range(_MOST_PARTS):
+                if not _read_part(kernel.recv(_ANSWER_BYTES), found):
+                    break
+    # no numeric host, a part that is cut; AttributeError: not Linux
+    except (OSError, ValueError, struct.error, AttributeError):
+        return {}
     return found
 
 
@@ -50,7 +53,7 @@ def _read_part(answer: bytes, found: dict[int, int]) -> bool:
     """Read one part of an answer; returns whether there is more."""
     while answer:
         size, kind, *_ = _HEADER.unpack_from(answer)
-        if kind != _SOCK_DIAG_BY_FAMILY:  # NLMSG_DONE, or an error
+        if kind != _SOCK_DIAG_BY_FAMILY or size < _HEADER.size:  # NLMSG_DONE, or an error
             return False
         unread, _, _, inode = _TOLD.unpack_from(answer, _HEADER.size)
         if inode:  # else it waits to be accepted

@@ -61,7 +61,7 @@ def start(python: Path | str, code: Path, port: int = 0) -> BareAgent:
     seconds = time.perf_counter() - began
     if not answer.healthy:
         process.kill()
-        process.wait()
+        process.wait(60)
         raise AssertionError(answer)
     return BareAgent(process, seconds)
 
@@ -74,4 +74,4 @@ def started(python: Path | str, code: Path, port: int = 0) -> Iterator[BareAgent
         yield agent
     finally:
         agent.process.kill()
-        agent.process.wait()
+        agent.process.wait(60)

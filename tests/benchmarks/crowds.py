@@ -87,7 +87,7 @@ def _bare(python: Path, code: Path, agents: int) -> tuple[float, float]:
     for agent in running:
         os.killpg(agent.process.pid, signal.SIGTERM)
     for agent in running:
-        agent.process.wait()
+        agent.process.wait(60)
     return started, time.perf_counter() - began
 
 

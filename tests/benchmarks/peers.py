@@ -246,7 +246,7 @@ def _manage(
     finally:
         left = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-        process.wait()
+        process.wait(60)
         for child in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
