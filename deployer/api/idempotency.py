@@ -150,7 +150,7 @@ class Idempotency:
             try:
                 self._follow(req, resp, row.deployment)
             except DeploymentUnknownError:
-                pass
+                pass  # over and forgotten, with its answer: nobody can tell of it any more
             else:
                 resp.complete = True
                 return
