@@ -17,7 +17,9 @@ from tests.package_zips import zip_package
 from tests.servers import RunningServer, wait_until
 
 BYSTANDER: Final = "bystander"
-_REAP_SECONDS: Final = 5.0  # what just ended may not have been reaped yet
+_REAP_SECONDS: Final = (
+    20.0  # what just ended may not have been reaped, bytecode may be compiled still
+)
 
 
 def problem_of(response: requests.Response) -> dict[str, Any]:
