@@ -108,9 +108,14 @@ def has_processes(uid: int) -> bool:
 def _processes_of(uid: int, root: Path | None = None) -> list[int]:
     """List the live processes of a user, but for those with the marker of another server.
 
-    /proc/PID itself may belong to root: a process can close itself to its own user.
+    /proc/PID itself may belong to root: a process can close itself to its own user. So each status
+    is read, some milliseconds in all, unless the kernel says at once that there is no such process.
     """
-    found = []
+    found: list[int] = []
+    try:
+        os.getpriority(os.PRIO_USER, uid)
+    except ProcessLookupError:
+        return found
     for entry in os.scandir("/proc"):
         if not entry.name.isdecimal():
             continue

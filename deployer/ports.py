@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from deployer.errors import NoFreePortError
+from deployer.tcp_sockets import LISTENING, sockets_at
 
 if TYPE_CHECKING:
     from psutil._ntuples import pconn, sconn
@@ -209,18 +211,22 @@ def listening_ports(pid: int) -> set[int]:
 def listens(pid: int, port: int) -> bool:
     """Tell whether a process, or one that it started, listens on a port.
 
-    The main process is asked first, the rest of the tree only if it does not. The former takes some
-    6 ms for each of IPv4 and IPv6, nearly all of it the kernel's, which walks its table of sockets.
+    The main process is asked first, which takes a fraction of a millisecond, the rest of the tree
+    only if it does not.
 
     Args:
         pid: The main process, which leads its own process group.
         port: A TCP port number.
     """
     try:
-        process = psutil.Process(pid)
-        if port in _ports_of(process, "tcp4") or port in _ports_of(process, "tcp6"):
+        listeners = {
+            f"socket:[{each.inode}]"
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for each in sockets_at(port, family, LISTENING)
+        }
+        if listeners and _has_open(pid, listeners):
             return True
-    except psutil.Error:
+    except OSError:  # gone, not ours to look into, or no such questions are answered here
         pass
     return port in listening_ports(pid)
 
@@ -257,6 +263,19 @@ def count_waiting(port: int) -> int:
     return waiting
 
 
+def _has_open(pid: int, names: Collection[str]) -> bool:
+    """Tell whether a process has one of these open, as proc_pid_fd(5) names them.
+
+    Raises:
+        OSError: It is gone, or we may not look into it.
+    """
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            if str(descriptor.readlink()) in names:
+                return True
+    return False
+
+
 def _process_tree(pid: int) -> Iterator[psutil.Process]:
     members: set[int] = set()
     for process in sorted(psutil.process_iter(["ppid"]), key=_created_at):
@@ -280,9 +299,9 @@ def _group_of(pid: int) -> int | None:
         return None
 
 
-def _ports_of(process: psutil.Process, kind: str = "tcp") -> set[int]:
+def _ports_of(process: psutil.Process) -> set[int]:
     try:
-        connections = process.net_connections(kind)
+        connections = process.net_connections("tcp")
     except psutil.Error:
         return set()
     found = {_listening_on(connection) for connection in connections}
