@@ -10,19 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
-from deployer import faults
+from deployer import aeads, faults
 from deployer.errors import SecretsKeyError, SecretUnreadableError
 
-_KEY_BYTES: Final = 32
-_NONCE_BYTES: Final = 12
 _FORMAT: Final = "atoll-secret-1"
 
 
 class Cipher:
-    """Encrypts and decrypts short texts with ChaCha20-Poly1305 (RFC 8439).
+    """Encrypts and decrypts short texts.
 
     What belongs to a text, such as its name, is authenticated with it: a row that was copied onto
     another, or given to other agents, cannot be decrypted. Nonces are random; 96 bits do for more
@@ -54,7 +49,7 @@ class Cipher:
         fresh = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:  # mkstemp made it 0600
-                file.write(os.urandom(_KEY_BYTES).hex().encode() + b"\n")
+                file.write(os.urandom(aeads.KEY_BYTES).hex().encode() + b"\n")
                 file.flush()
                 os.fsync(descriptor)
             try:
@@ -84,9 +79,7 @@ class Cipher:
         Raises:
             SecretsKeyError: There is no key that can be used.
         """
-        nonce = os.urandom(_NONCE_BYTES)
-        cipher = ChaCha20Poly1305(self._read())
-        return nonce + cipher.encrypt(nonce, text.encode(), _associated(context))
+        return aeads.encrypt(self._read(), text.encode(), _associated(context))
 
     def open(self, sealed: bytes, context: Sequence[str], *, key_id: str) -> str:
         """Decrypt what `seal` made.
@@ -105,9 +98,8 @@ class Cipher:
             why = f"it was encrypted with key {key_id}, and {self._key_file} holds {_id_of(key)}"
             raise SecretUnreadableError(f"cannot decrypt: {why}", cause=why)
         try:
-            nonce, encrypted = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
-            return ChaCha20Poly1305(key).decrypt(nonce, encrypted, _associated(context)).decode()
-        except (InvalidTag, ValueError) as error:
+            return aeads.decrypt(key, sealed, _associated(context)).decode()
+        except ValueError as error:
             why = "its row in state.db is damaged or was changed"
             raise SecretUnreadableError(f"cannot decrypt: {why}", cause=why) from error
 
@@ -123,7 +115,7 @@ class Cipher:
             raise self._unusable(f"it cannot be read: {error.strerror}") from error
         except ValueError as error:
             raise self._unusable("it holds no key") from error
-        if len(key) != _KEY_BYTES:
+        if len(key) != aeads.KEY_BYTES:
             raise self._unusable("it holds no key")
         return key
 

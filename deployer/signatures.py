@@ -17,9 +17,6 @@ from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from typing import Final, Self
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from deployer.errors import SignatureInvalidError
 
 SUFFIX: Final = ".minisig"
@@ -159,6 +156,10 @@ def verify(signature: Signature, key: PublicKey, digest: bytes) -> None:
     Raises:
         SignatureInvalidError: It is another key's, or for other bytes, or its comment was changed.
     """
+    # cryptography is 7 MiB of a server that mostly is shown no signature.
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+
     if signature.key != key.id:
         raise SignatureInvalidError(
             f"cannot trust the signature: key {signature.key} made it, not key {key.id}",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import sqlite3
 import threading
@@ -20,9 +19,8 @@ from typing import Any, BinaryIO, Final, cast
 from urllib.parse import parse_qsl
 
 import falcon
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from deployer import aeads
 from deployer.api import inputs
 from deployer.api.permissions import Table, caller_of
 from deployer.errors import (
@@ -43,7 +41,6 @@ _KEPT_HEADERS: Final = ("Content-Type", "Location", "Cache-Control")
 _BOUNDARY: Final = re.compile(r'boundary\s*=\s*"?([^";,]{1,70})"?', re.IGNORECASE)
 _NOT_ASKED_FOR: Final = "wait"  # how long a request is held changes nothing of what it does
 _CHUNK_BYTES: Final = 1024 * 1024
-_NONCE_BYTES: Final = 12
 _log: Final = logging.getLogger(__name__)
 
 Follow = Callable[[falcon.Request, falcon.Response, str], None]
@@ -68,25 +65,23 @@ class Repeat:
         self.fingerprint = fingerprint
         self.is_doing = False
         self._rows = rows
-        self._cipher = ChaCha20Poly1305(hashlib.sha256(b"idempotency seal\0" + secret).digest())
+        self._key = hashlib.sha256(b"idempotency seal\0" + secret).digest()
 
     def keep(self, resp: falcon.Response) -> None:
         """Write down how it is answered."""
         headers = {name: resp.get_header(name) for name in _KEPT_HEADERS}
         body = (resp.data or b"").decode()
         answer = {"status": resp.status_code, "headers": headers, "body": body}
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._cipher.encrypt(nonce, json.dumps(answer).encode(), self.id.encode())
-        self._rows.keep(self.id, nonce + sealed)
+        sealed = aeads.encrypt(self._key, json.dumps(answer).encode(), self.id.encode())
+        self._rows.keep(self.id, sealed)
 
     def answer_again(self, resp: falcon.Response, sealed: bytes) -> None:
         """Answer as it was answered.
 
         Raises:
-            InvalidTag: The row is damaged.
+            ValueError: The row is damaged.
         """
-        nonce, encrypted = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
-        answer = json.loads(self._cipher.decrypt(nonce, encrypted, self.id.encode()))
+        answer = json.loads(aeads.decrypt(self._key, sealed, self.id.encode()))
         resp.status = HTTPStatus(answer["status"])
         resp.data = answer["body"].encode()
         for name, value in answer["headers"].items():
@@ -140,7 +135,7 @@ class Idempotency:
         if row is not None and row.answer is not None:
             try:
                 repeat.answer_again(resp, row.answer)
-            except (InvalidTag, ValueError):  # a damaged row: nobody can tell what was answered
+            except ValueError:  # a damaged row: nobody can tell what was answered
                 _log.exception("cannot read how a request was answered")
             else:
                 req.context.is_replay = resp.complete = True
