@@ -7,26 +7,39 @@
 Errors are those of `deployer.errors`, as the server raised them.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from deployer.client import nouns
 from deployer.client.clients import Client
-from deployer.client.keys import AuditEntry, Key
-from deployer.client.machine import Check, Event, ForeignPort, Health, PortLease, Ports, Readiness
-from deployer.client.nouns import (
-    Agent,
-    AgentHealth,
-    Connection,
-    Deployed,
-    Deployment,
-    Failure,
-    Logs,
-    Package,
-    Release,
-    Secret,
-    Step,
-    Why,
-)
-from deployer.client.plans import Plan
 from deployer.client.problems import deployment_of
-from deployer.client.scans import Finding, Scan
+
+if TYPE_CHECKING:
+    from deployer.client.nouns import (
+        Agent,
+        AgentHealth,
+        AuditEntry,
+        Check,
+        Connection,
+        Deployed,
+        Deployment,
+        Event,
+        Failure,
+        Finding,
+        ForeignPort,
+        Health,
+        Key,
+        Logs,
+        Package,
+        Plan,
+        PortLease,
+        Ports,
+        Readiness,
+        Release,
+        Scan,
+        Secret,
+        Step,
+        Why,
+    )
 
 __all__ = [
     "Agent",
@@ -56,3 +69,10 @@ __all__ = [
     "Why",
     "deployment_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a noun when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(nouns, name)

@@ -10,9 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from deployer.byte_sizes import size_text
-from deployer.client import streams
+from deployer.client import nouns, streams
 from deployer.client.archives import Archive, Upload
-from deployer.client.nouns import Connection, Deployed, Deployment, Package, Step
 from deployer.client.problems import deployment_of, error_from_deployment
 from deployer.client.sessions import NotStreamedError
 from deployer.errors import (
@@ -43,8 +42,8 @@ _BUSY_PAUSE_SECONDS: Final = 0.5
 
 
 def upload(
-    session: Session, archive: Archive, on_progress: Callable[[Step], None] | None = None
-) -> Package:
+    session: Session, archive: Archive, on_progress: Callable[[nouns.Step], None] | None = None
+) -> nouns.Package:
     """Send a package's bytes; those that the server has already are not stored twice.
 
     Args:
@@ -78,7 +77,7 @@ def upload(
         clock.tell("failed", error.cause or error.detail)
         raise
     clock.tell("done", f"{archive.size_bytes} bytes")
-    return Package.read({"md5": archive.md5, "sha256": archive.sha256} | dict(reply.document))
+    return nouns.Package.read({"md5": archive.md5, "sha256": archive.sha256} | dict(reply.document))
 
 
 def _headers(archive: Archive) -> dict[str, str]:
@@ -88,7 +87,7 @@ def _headers(archive: Archive) -> dict[str, str]:
     return headers
 
 
-def add_signature(session: Session, archive: Archive) -> Package:
+def add_signature(session: Session, archive: Archive) -> nouns.Package:
     """Send a package's signature alone.
 
     Raises:
@@ -103,10 +102,12 @@ def add_signature(session: Session, archive: Archive) -> Package:
     path = f"/v1/packages/{archive.sha256}/signature"
     headers = {"Content-Type": "text/plain"}
     reply = session.call("PUT", path, body=archive.signature, headers=headers)
-    return Package.read(reply.document)
+    return nouns.Package.read(reply.document)
 
 
-def _vouch(session: Session, archive: Archive, on_progress: Callable[[Step], None] | None) -> None:
+def _vouch(
+    session: Session, archive: Archive, on_progress: Callable[[nouns.Step], None] | None
+) -> None:
     """Send a package's signature, and the package with it when the server does not have that.
 
     A server that trusts no keys has no use for it.
@@ -125,10 +126,10 @@ def deploy(
     archive: Archive,
     options: dict[str, Any],
     wait_seconds: float,
-    on_progress: Callable[[Step], None] | None = None,
+    on_progress: Callable[[nouns.Step], None] | None = None,
     *,
     idempotency_key: str,
-) -> Deployed:
+) -> nouns.Deployed:
     """Deploy a package by its MD5, uploading it only when the server does not have it.
 
     Two packages may share an MD5; the server says so, and then the SHA-256 names this one.
@@ -149,8 +150,8 @@ def deploy(
         session, _PATH, archive, options, on_progress, idempotency_key=idempotency_key
     )
     if "id" not in reply.document:
-        return Deployed(connection=Connection.read(reply.document), deployment=None)
-    deployment = Deployment.read(reply.document)
+        return nouns.Deployed(connection=nouns.Connection.read(reply.document), deployment=None)
+    deployment = nouns.Deployment.read(reply.document)
     return outcome(follow(session, deployment, wait_seconds, on_progress))
 
 
@@ -159,7 +160,7 @@ def name_package(
     path: str,
     archive: Archive,
     options: dict[str, Any],
-    on_progress: Callable[[Step], None] | None = None,
+    on_progress: Callable[[nouns.Step], None] | None = None,
     *,
     hold_seconds: float = START_SECONDS,
     idempotency_key: str | None = None,
@@ -200,7 +201,7 @@ def name_package(
         return ask(archive.sha256)
 
 
-def outcome(deployment: Deployment) -> Deployed:
+def outcome(deployment: nouns.Deployment) -> nouns.Deployed:
     """Tell what a deployment that is over came to.
 
     Raises:
@@ -208,15 +209,15 @@ def outcome(deployment: Deployment) -> Deployed:
     """
     if not deployment.succeeded:
         raise error_from_deployment(deployment)
-    return Deployed(connection=deployment.connection, deployment=deployment)
+    return nouns.Deployed(connection=deployment.connection, deployment=deployment)
 
 
 def follow(
     session: Session,
-    deployment: Deployment,
+    deployment: nouns.Deployment,
     wait_seconds: float,
-    on_progress: Callable[[Step], None] | None = None,
-) -> Deployment:
+    on_progress: Callable[[nouns.Step], None] | None = None,
+) -> nouns.Deployment:
     """Watch a deployment until it is over, whether well or not.
 
     An API that is killed meanwhile comes back and settles the deployment, so half a minute
@@ -232,9 +233,9 @@ def follow(
     try:
         for event in streams.follow(session, path, {}, deadline=deadline):
             if event.event == "end":
-                return Deployment.read(event.document)
+                return nouns.Deployment.read(event.document)
             if event.event == "step" and on_progress is not None:
-                on_progress(Step.read(event.document))
+                on_progress(nouns.Step.read(event.document))
     except (TooBusyError, NotStreamedError):
         return _look_until(session, deployment, deadline, wait_seconds, on_progress)
     raise _overdue(_look(session, deployment.id, {"wait": 0}), wait_seconds)
@@ -242,11 +243,11 @@ def follow(
 
 def _look_until(
     session: Session,
-    deployment: Deployment,
+    deployment: nouns.Deployment,
     deadline: float,
     wait_seconds: float,
-    on_progress: Callable[[Step], None] | None,
-) -> Deployment:
+    on_progress: Callable[[nouns.Step], None] | None,
+) -> nouns.Deployment:
     """Watch a deployment by looking at it, held by the server as long as nothing changes."""
     told: dict[int, tuple[str, str]] = {}  # outcome and message of each step, by its place
     answered_at = time.monotonic()
@@ -274,9 +275,9 @@ def _look_until(
 
 
 def _tell_changes(
-    deployment: Deployment,
+    deployment: nouns.Deployment,
     told: dict[int, tuple[str, str]],
-    on_progress: Callable[[Step], None],
+    on_progress: Callable[[nouns.Step], None],
 ) -> None:
     for place, step in enumerate(deployment.steps):
         if told.get(place) != (step.outcome, step.message):
@@ -284,12 +285,12 @@ def _tell_changes(
             on_progress(step)
 
 
-def _progress(deployment: Deployment) -> int:
+def _progress(deployment: nouns.Deployment) -> int:
     """Count what began and what ended, as the server does to see whether it has news for us."""
     return sum(1 if step.ended_at is None else 2 for step in deployment.steps)
 
 
-def _look(session: Session, deployment_id: str, params: dict[str, int]) -> Deployment:
+def _look(session: Session, deployment_id: str, params: dict[str, int]) -> nouns.Deployment:
     path = f"{_PATH}/{deployment_id}"
     try:
         reply = session.call("GET", path, params=params, hold_seconds=params["wait"])
@@ -301,10 +302,10 @@ def _look(session: Session, deployment_id: str, params: dict[str, int]) -> Deplo
         if (deployment := deployment_of(error)) is None:
             raise
         return deployment
-    return Deployment.read(reply.document)
+    return nouns.Deployment.read(reply.document)
 
 
-def _overdue(deployment: Deployment, wait_seconds: float) -> WaitTimeoutError:
+def _overdue(deployment: nouns.Deployment, wait_seconds: float) -> WaitTimeoutError:
     step = deployment.steps[-1].name if deployment.steps else deployment.status
     error = WaitTimeoutError(
         f"cannot wait longer for the deployment of {deployment.agent}: after {wait_seconds:g} s"
@@ -319,7 +320,7 @@ def _overdue(deployment: Deployment, wait_seconds: float) -> WaitTimeoutError:
 class _Clock:
     """Tells the course of a step that the client itself does."""
 
-    def __init__(self, name: str, on_progress: Callable[[Step], None] | None) -> None:
+    def __init__(self, name: str, on_progress: Callable[[nouns.Step], None] | None) -> None:
         self._name = name
         self._on_progress = on_progress
         self._started_at = datetime.now(UTC)
@@ -328,7 +329,7 @@ class _Clock:
         if self._on_progress is None:
             return
         now = datetime.now(UTC)
-        step = Step(
+        step = nouns.Step(
             name=self._name,
             outcome=outcome,
             started_at=self._started_at,

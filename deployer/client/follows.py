@@ -6,9 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from deployer.client import streams
-from deployer.client.machine import Event
-from deployer.client.nouns import Logs
+from deployer.client import nouns, streams
 from deployer.client.sessions import NotStreamedError
 from deployer.errors import ServerUnreachableError, TooBusyError
 
@@ -83,10 +81,10 @@ def logs(session: Session, path: str, params: Mapping[str, Any]) -> Iterator[Log
     except (TooBusyError, NotStreamedError):
         query = {**params, "wait": _HOLD_SECONDS}
 
-        def look(cursor: str | None) -> tuple[Logs, str | None, bool]:
+        def look(cursor: str | None) -> tuple[nouns.Logs, str | None, bool]:
             known = {**query, "after": cursor}
             reply = session.call("GET", path, params=known, hold_seconds=_HOLD_SECONDS)
-            found = Logs.read(reply.document)
+            found = nouns.Logs.read(reply.document)
             return found, found.next, bool(found.lines or found.gap)
 
         for found in _again_and_again(look, after):
@@ -96,7 +94,7 @@ def logs(session: Session, path: str, params: Mapping[str, Any]) -> Iterator[Log
             yield LogPart(found.lines)
 
 
-def events(session: Session, params: Mapping[str, Any], after: int | None) -> Iterator[Event]:
+def events(session: Session, params: Mapping[str, Any], after: int | None) -> Iterator[nouns.Event]:
     """Give what happens from now on, or what happened after an event that is known.
 
     Args:
@@ -112,13 +110,13 @@ def events(session: Session, params: Mapping[str, Any], after: int | None) -> It
         for event in streams.follow(session, "/v1/events", {**params, "follow": 1, "after": after}):
             known = int(event.id) if event.id else known
             if event.event == "message" and event.data is not None:
-                yield Event.read(event.document)
+                yield nouns.Event.read(event.document)
     except (TooBusyError, NotStreamedError):
 
-        def look(cursor: int | None) -> tuple[list[Event], int | None, bool]:
+        def look(cursor: int | None) -> tuple[list[nouns.Event], int | None, bool]:
             query = {**params, "after": cursor or 0, "wait": _HOLD_SECONDS, "limit": _PAGE}
             reply = session.call("GET", "/v1/events", params=query, hold_seconds=_HOLD_SECONDS)
-            found = [Event.read(each) for each in reply.document["events"]]
+            found = [nouns.Event.read(each) for each in reply.document["events"]]
             return found, int(reply.document["next"]), bool(found)
 
         is_behind = known is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from deployer.client.nouns import Deployment
+from deployer.client import nouns
 from deployer.errors import (
     AuthenticationRequiredError,
     DeployerError,
@@ -73,7 +73,7 @@ def error_from_status(url: str, status: int, reason: str) -> DeployerError:
     )
 
 
-def error_from_deployment(deployment: Deployment) -> DeployerError:
+def error_from_deployment(deployment: nouns.Deployment) -> DeployerError:
     """Make the error that says why a deployment that is over did not succeed."""
     problem: dict[str, Any] = {"deployment": deployment.document}
     if failure := deployment.failure:
@@ -90,7 +90,7 @@ def error_from_deployment(deployment: Deployment) -> DeployerError:
     return error_from_problem(problem)
 
 
-def deployment_of(error: DeployerError) -> Deployment | None:
+def deployment_of(error: DeployerError) -> nouns.Deployment | None:
     """Tell which deployment an error is about: all its steps, as the server last told them."""
     document = error.document.get("deployment")
-    return Deployment.read(document) if document else None
+    return nouns.Deployment.read(document) if document else None

@@ -17,8 +17,7 @@ import psutil
 import pytest
 import requests
 
-from deployer.client.machine import Event
-from deployer.client.nouns import Agent, Why
+from deployer.client.nouns import Agent, Event, Why
 from deployer.processes import is_running
 from deployer.supervisord_confs import SERVICE
 from tests.package_zips import zip_package

@@ -7,13 +7,15 @@ import base64
 import inspect
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deployer.client import Client
+from deployer.client import Client, nouns
 from deployer.client.atoll import DeploymentClient
 from tests.atoll_client import AtollClient
 from tests.openapi_json import FILE
@@ -220,3 +222,17 @@ def test_there_is_an_operation_behind_each_method() -> None:
     methods = {name for name, _ in inspect.getmembers(Client) if not name.startswith("_")}
     called = {name for call in CALLS.values() for name in call.__code__.co_names if name in methods}
     assert called | FOLLOWING | ON_TOP == methods
+
+
+def test_every_noun_is_where_the_client_looks_for_it() -> None:
+    for name in nouns.__all__:
+        noun = getattr(nouns, name)
+        assert noun.__name__ == name
+    with pytest.raises(AttributeError, match="Nobody"):
+        getattr(nouns, "Nobody")  # noqa: B009 - mypy knows that there is none
+
+
+def test_importing_the_client_makes_no_noun() -> None:
+    code = "import sys, deployer.client; print([m for m in sys.modules if '.nouns.' in m])"
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "[]"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from deployer.client import deploys, follows
+from deployer.client import deploys, follows, nouns
 from deployer.client.calls.asking import ACT_SECONDS, PAGE, Asking, agent_path
-from deployer.client.nouns import Agent, Connection, Logs, Why
 from deployer.client.sub_agents import sub_agent_table
 from deployer.errors import WaitTimeoutError
 
@@ -18,13 +17,13 @@ if TYPE_CHECKING:
 class AgentCalls(Asking):
     """What may be asked about agents, and of them."""
 
-    def agents(self) -> list[Agent]:
+    def agents(self) -> list[nouns.Agent]:
         """List all agents."""
-        return self._list(Agent, "/v1/agents", "agents")
+        return self._list(nouns.Agent, "/v1/agents", "agents")
 
-    def agent(self, name: str) -> Agent:
+    def agent(self, name: str) -> nouns.Agent:
         """Look at one agent."""
-        return Agent.read(self._get(agent_path(name)))
+        return nouns.Agent.read(self._get(agent_path(name)))
 
     def sub_agent(self, name: str) -> str:
         """Write the table ``[sub_agents.NAME]`` of an agent.toml that leads ATOLL to an agent.
@@ -40,7 +39,7 @@ class AgentCalls(Asking):
 
     def wait(
         self, name: str, *, status: str = "running", timeout_seconds: float = ACT_SECONDS
-    ) -> Agent:
+    ) -> nouns.Agent:
         """Wait until an agent has a status.
 
         Raises:
@@ -52,14 +51,14 @@ class AgentCalls(Asking):
             hold = max(1, min(deploys.LONGEST_HOLD_SECONDS, int(left)))
             params = {"status": status, "timeout": hold}
             try:
-                return Agent.read(self._get(agent_path(name, "wait"), params, hold))
+                return nouns.Agent.read(self._get(agent_path(name, "wait"), params, hold))
             except WaitTimeoutError:
                 if left <= deploys.LONGEST_HOLD_SECONDS:
                     raise
 
     def start(
         self, name: str, *, wait_seconds: float = ACT_SECONDS, key: str | None = None
-    ) -> Connection:
+    ) -> nouns.Connection:
         """Start an agent's current release and wait until it is healthy.
 
         Args:
@@ -71,40 +70,40 @@ class AgentCalls(Asking):
             AgentBusyError: Somebody else is at work on it.
             StartError: It did not come up, with the reason.
         """
-        return Connection.read(
+        return nouns.Connection.read(
             self._act(agent_path(name, "start"), wait_seconds=wait_seconds, key=key)
         )
 
     def stop(
         self, name: str, *, wait_seconds: float = ACT_SECONDS, key: str | None = None
-    ) -> Connection:
+    ) -> nouns.Connection:
         """Stop an agent and wait until its process is gone.
 
         Takes and raises what `start` does.
         """
-        return Connection.read(
+        return nouns.Connection.read(
             self._act(agent_path(name, "stop"), wait_seconds=wait_seconds, key=key)
         )
 
     def restart(
         self, name: str, *, wait_seconds: float = ACT_SECONDS, key: str | None = None
-    ) -> Connection:
+    ) -> nouns.Connection:
         """Stop an agent, start it again, and wait until it is healthy.
 
         Takes and raises what `start` does.
         """
-        return Connection.read(
+        return nouns.Connection.read(
             self._act(agent_path(name, "restart"), wait_seconds=wait_seconds, key=key)
         )
 
     def kill(
         self, name: str, *, wait_seconds: float = ACT_SECONDS, key: str | None = None
-    ) -> Connection:
+    ) -> nouns.Connection:
         """End an agent's process at once, whatever else is under way.
 
         Takes and raises what `start` does.
         """
-        return Connection.read(
+        return nouns.Connection.read(
             self._act(agent_path(name, "kill"), wait_seconds=wait_seconds, key=key)
         )
 
@@ -113,9 +112,9 @@ class AgentCalls(Asking):
         params = {"keep_data": "true" if keep_data else "false"}
         self._session.call("DELETE", agent_path(name), params=params, hold_seconds=ACT_SECONDS)
 
-    def why(self, name: str) -> Why:
+    def why(self, name: str) -> nouns.Why:
         """Ask why an agent is as it is."""
-        return Why.read(self._get(agent_path(name, "why")))
+        return nouns.Why.read(self._get(agent_path(name, "why")))
 
     def logs(
         self,
@@ -125,7 +124,7 @@ class AgentCalls(Asking):
         tail: int = PAGE,
         after: str | None = None,
         wait_seconds: float = 0,
-    ) -> Logs:
+    ) -> nouns.Logs:
         """Read the last lines of a log, or those that were written after some.
 
         Args:
@@ -137,7 +136,7 @@ class AgentCalls(Asking):
         """
         hold = max(0, min(deploys.LONGEST_HOLD_SECONDS, int(wait_seconds)))
         params = {"stream": stream, "tail": tail, "after": after, "wait": hold}
-        return Logs.read(self._get(agent_path(name, "logs"), params, hold))
+        return nouns.Logs.read(self._get(agent_path(name, "logs"), params, hold))
 
     def follow_logs(
         self,

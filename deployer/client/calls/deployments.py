@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deployer.client import deploys
+from deployer.client import deploys, nouns
 from deployer.client.archives import open_archive
 from deployer.client.calls.asking import (
     DEPLOY_SECONDS,
@@ -15,16 +15,12 @@ from deployer.client.calls.asking import (
     new_key,
     path_of,
 )
-from deployer.client.nouns import Deployed, Deployment
-from deployer.client.plans import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from deployer.client.nouns import Step
-
-    OnProgress = Callable[[Step], None]
+    OnProgress = Callable[[nouns.Step], None]
 
 
 class DeploymentCalls(Asking):
@@ -40,7 +36,7 @@ class DeploymentCalls(Asking):
         wait_seconds: float = DEPLOY_SECONDS,
         on_progress: OnProgress | None = None,
         key: str | None = None,
-    ) -> Deployed:
+    ) -> nouns.Deployed:
         """Put a package live and wait until it serves, in as many requests as it takes.
 
         Args:
@@ -76,7 +72,7 @@ class DeploymentCalls(Asking):
         strategy: str | None = None,
         *,
         on_progress: OnProgress | None = None,
-    ) -> Plan:
+    ) -> nouns.Plan:
         """Ask what deploying a package would do; it is uploaded if need be, and nothing is changed.
 
         Args:
@@ -90,15 +86,17 @@ class DeploymentCalls(Asking):
         reply = deploys.name_package(
             self._session, path, archive, options, on_progress, hold_seconds=LONGEST_HOLD_SECONDS
         )
-        return Plan.read(reply.document)
+        return nouns.Plan.read(reply.document)
 
-    def deployments(self, *, agent: str | None = None, limit: int = PAGE) -> list[Deployment]:
+    def deployments(self, *, agent: str | None = None, limit: int = PAGE) -> list[nouns.Deployment]:
         """List deployments, at most limit of them."""
-        return self._list(Deployment, "/v1/deployments", "deployments", limit=limit, agent=agent)
+        return self._list(
+            nouns.Deployment, "/v1/deployments", "deployments", limit=limit, agent=agent
+        )
 
-    def deployment(self, deployment_id: str) -> Deployment:
+    def deployment(self, deployment_id: str) -> nouns.Deployment:
         """Look at one deployment as it is now."""
-        return Deployment.read(self._get(path_of("deployments", deployment_id)))
+        return nouns.Deployment.read(self._get(path_of("deployments", deployment_id)))
 
     def follow_deployment(
         self,
@@ -106,7 +104,7 @@ class DeploymentCalls(Asking):
         *,
         wait_seconds: float = DEPLOY_SECONDS,
         on_progress: OnProgress | None = None,
-    ) -> Deployment:
+    ) -> nouns.Deployment:
         """Wait until a deployment is over, whether well or not.
 
         Raises:
@@ -115,6 +113,6 @@ class DeploymentCalls(Asking):
         deployment = self.deployment(deployment_id)
         return deploys.follow(self._session, deployment, wait_seconds, on_progress)
 
-    def cancel_deployment(self, deployment_id: str) -> Deployment:
+    def cancel_deployment(self, deployment_id: str) -> nouns.Deployment:
         """Ask a deployment to end before it is activated."""
-        return Deployment.read(self._act(path_of("deployments", deployment_id, "cancel")))
+        return nouns.Deployment.read(self._act(path_of("deployments", deployment_id, "cancel")))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from deployer.client import nouns
 from deployer.client.calls.asking import PAGE, Asking, items, path_of
-from deployer.client.keys import AuditEntry, Key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ class KeyCalls(Asking):
         agents: Sequence[str] = ("*",),
         expires_in_days: float | None = None,
         key: str | None = None,
-    ) -> Key:
+    ) -> nouns.Key:
         """Make an API key; its text is in the answer, this once.
 
         Args:
@@ -38,19 +38,19 @@ class KeyCalls(Asking):
         media: dict[str, Any] = {"name": name, "scope": scope, "agents": list(agents)}
         if expires_in_days is not None:
             media["expires_in_days"] = expires_in_days
-        return Key.read(self._act("/v1/keys", media=media, key=key))
+        return nouns.Key.read(self._act("/v1/keys", media=media, key=key))
 
-    def keys(self) -> list[Key]:
+    def keys(self) -> list[nouns.Key]:
         """List API keys, without their texts."""
-        return [Key.read(each) for each in items(self._get("/v1/keys"), "keys")]
+        return [nouns.Key.read(each) for each in items(self._get("/v1/keys"), "keys")]
 
-    def key(self, key_id: str) -> Key:
+    def key(self, key_id: str) -> nouns.Key:
         """Look at one key, without its text.
 
         Raises:
             KeyUnknownError: There is none of this id.
         """
-        return Key.read(self._get(path_of("keys", key_id)))
+        return nouns.Key.read(self._get(path_of("keys", key_id)))
 
     def revoke_key(self, key_id: str) -> None:
         """Let nobody in with a key from now on.
@@ -62,7 +62,7 @@ class KeyCalls(Asking):
 
     def audit(
         self, *, agent: str | None = None, who: str | None = None, limit: int = PAGE
-    ) -> list[AuditEntry]:
+    ) -> list[nouns.AuditEntry]:
         """List who did what, the newest first, at most limit entries.
 
         Args:
@@ -70,4 +70,6 @@ class KeyCalls(Asking):
             who: Only what they did, such as ``key:ID``.
             limit: How many.
         """
-        return self._list(AuditEntry, "/v1/audit", "entries", limit=limit, agent=agent, who=who)
+        return self._list(
+            nouns.AuditEntry, "/v1/audit", "entries", limit=limit, agent=agent, who=who
+        )

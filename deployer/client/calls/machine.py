@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from deployer.client import follows
+from deployer.client import follows, nouns
 from deployer.client.calls.asking import Asking, items
-from deployer.client.machine import Event, Health, Ports, Readiness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,21 +17,21 @@ _UNAVAILABLE: Final = 503
 class MachineCalls(Asking):
     """What may be asked of a server about itself."""
 
-    def health(self) -> Health:
+    def health(self) -> nouns.Health:
         """Ask whether the server is there, and which version; needs no token."""
-        return Health.read(self._get("/health"))
+        return nouns.Health.read(self._get("/health"))
 
     def liveness(self) -> str:
         """Ask whether the server's process answers: the word ``alive``; needs no token."""
         return str(self._get("/livez").get("status", ""))
 
-    def readiness(self) -> Readiness:
+    def readiness(self) -> nouns.Readiness:
         """Ask whether the server takes work, and if not, what keeps it from that.
 
         Needs no token; whoever shows one is told more.
         """
         reply = self._session.call("GET", "/readyz", also_good=frozenset({_UNAVAILABLE}))
-        return Readiness.read(reply.document)
+        return nouns.Readiness.read(reply.document)
 
     def server(self) -> Mapping[str, Any]:
         """Ask for capacity, limits and isolation level, as the server's document."""
@@ -46,29 +45,29 @@ class MachineCalls(Asking):
         """Read the OpenAPI document that the server keeps to."""
         return self._get("/openapi.json")
 
-    def ports(self) -> Ports:
+    def ports(self) -> nouns.Ports:
         """Ask for the agents' range: the ports that they hold, and those that others do."""
-        return Ports.read(self._get("/v1/ports"))
+        return nouns.Ports.read(self._get("/v1/ports"))
 
-    def events(self, *, agent: str | None = None, after: int = 0) -> list[Event]:
+    def events(self, *, agent: str | None = None, after: int = 0) -> list[nouns.Event]:
         """List what happened, the oldest first.
 
         Args:
             agent: Only what concerns this agent.
             after: The id of the last event that is known.
         """
-        found: list[Event] = []
+        found: list[nouns.Event] = []
         while True:
             last = found[-1].id if found else after
             page = self._get("/v1/events", {"agent": agent, "limit": _EVENTS, "after": last})
             events = items(page, "events")
-            found += map(Event.read, events)
+            found += map(nouns.Event.read, events)
             if len(events) < _EVENTS:
                 return found
 
     def follow_events(
         self, *, agent: str | None = None, after: int | None = None
-    ) -> Iterator[Event]:
+    ) -> Iterator[nouns.Event]:
         """Give each event as it happens, until the caller stops asking; none is lost.
 
         A stream that breaks off, also as the server is started anew, is taken up after the last

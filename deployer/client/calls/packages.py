@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deployer.client import deploys
+from deployer.client import deploys, nouns
 from deployer.client.archives import open_archive
 from deployer.client.calls.asking import Asking, path_of
-from deployer.client.nouns import Package
 from deployer.errors import PackageUnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from deployer.client.nouns import Step
-
 
 class PackageCalls(Asking):
     """What may be asked about packages."""
 
-    def package(self, checksum: str) -> Package:
+    def package(self, checksum: str) -> nouns.Package:
         """Look at a package that the server holds.
 
         Args:
@@ -30,7 +27,7 @@ class PackageCalls(Asking):
             PackageUnknownError: It was not uploaded, or is gone: upload it.
         """
         # GET, as an answer to HEAD has no body to tell an unknown package from a wrong address.
-        return Package.read(self._get(path_of("packages", checksum)))
+        return nouns.Package.read(self._get(path_of("packages", checksum)))
 
     def has_package(self, checksum: str) -> bool:
         """Ask whether the server holds a package, by its MD5 or SHA-256."""
@@ -41,8 +38,11 @@ class PackageCalls(Asking):
         return True
 
     def upload(
-        self, package: Path | str | bytes, *, on_progress: Callable[[Step], None] | None = None
-    ) -> Package:
+        self,
+        package: Path | str | bytes,
+        *,
+        on_progress: Callable[[nouns.Step], None] | None = None,
+    ) -> nouns.Package:
         """Send a package without deploying it; a file is read as it is sent.
 
         Args:
@@ -55,7 +55,7 @@ class PackageCalls(Asking):
         """
         return deploys.upload(self._session, open_archive(package), on_progress)
 
-    def add_signature(self, package: Path | str) -> Package:
+    def add_signature(self, package: Path | str) -> nouns.Package:
         """Send the signature that lies beside a ZIP, for a package that the server has already.
 
         Raises:

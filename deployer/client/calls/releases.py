@@ -4,32 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deployer.client import deploys
+from deployer.client import deploys, nouns
 from deployer.client.calls.asking import DEPLOY_SECONDS, Asking, agent_path
-from deployer.client.nouns import Deployed, Deployment, Release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deployer.client.nouns import Step
-
-    OnProgress = Callable[[Step], None]
+    OnProgress = Callable[[nouns.Step], None]
 
 
 class ReleaseCalls(Asking):
     """What may be asked about an agent's releases."""
 
-    def releases(self, name: str) -> list[Release]:
+    def releases(self, name: str) -> list[nouns.Release]:
         """List an agent's releases."""
-        return self._list(Release, agent_path(name, "releases"), "releases")
+        return self._list(nouns.Release, agent_path(name, "releases"), "releases")
 
-    def release(self, name: str, number: int) -> Release:
+    def release(self, name: str, number: int) -> nouns.Release:
         """Look at one release.
 
         Raises:
             ReleaseUnknownError: The agent has none of this number.
         """
-        return Release.read(self._get(agent_path(name, "releases", str(int(number)))))
+        return nouns.Release.read(self._get(agent_path(name, "releases", str(int(number)))))
 
     def rollback(
         self,
@@ -39,7 +36,7 @@ class ReleaseCalls(Asking):
         wait_seconds: float = DEPLOY_SECONDS,
         on_progress: OnProgress | None = None,
         key: str | None = None,
-    ) -> Deployed:
+    ) -> nouns.Deployed:
         """Put an earlier release live again and wait until it serves.
 
         Args:
@@ -54,7 +51,9 @@ class ReleaseCalls(Asking):
             DeployerError: Why it failed, as `deploy` raises it.
         """
         media = {} if to is None else {"to": to}
-        deployment = Deployment.read(self._act(agent_path(name, "rollback"), media=media, key=key))
+        deployment = nouns.Deployment.read(
+            self._act(agent_path(name, "rollback"), media=media, key=key)
+        )
         return deploys.outcome(deploys.follow(self._session, deployment, wait_seconds, on_progress))
 
     def delete_release(self, name: str, number: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from deployer.client import nouns
 from deployer.client.calls.asking import Asking, secret_path
-from deployer.client.nouns import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 class SecretCalls(Asking):
     """What may be asked about secrets."""
 
-    def secrets(self) -> list[Secret]:
+    def secrets(self) -> list[nouns.Secret]:
         """List secrets by name; nobody can read their values."""
-        return self._list(Secret, "/v1/secrets", "secrets")
+        return self._list(nouns.Secret, "/v1/secrets", "secrets")
 
-    def set_secret(self, name: str, value: str, *, agents: Sequence[str] | None = None) -> Secret:
+    def set_secret(
+        self, name: str, value: str, *, agents: Sequence[str] | None = None
+    ) -> nouns.Secret:
         """Set a secret, new or not; agents get it at their next start.
 
         Args:
@@ -29,7 +31,7 @@ class SecretCalls(Asking):
         media: dict[str, Any] = {"value": value}
         if agents is not None:
             media["agents"] = list(agents)
-        return Secret.read(self._session.call("PUT", secret_path(name), media=media).document)
+        return nouns.Secret.read(self._session.call("PUT", secret_path(name), media=media).document)
 
     def remove_secret(self, name: str) -> None:
         """Remove a secret; agents that refer to it do not start without it."""

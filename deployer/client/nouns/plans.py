@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from deployer.client.answers import TEXTS, Answer
-from deployer.client.scans import Scan
+from deployer.client.nouns.scans import Scan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
