@@ -233,7 +233,7 @@ class Environments:
         delete_tree(venv)
         key = None if self._shared is None else self._key(lock, inputs, build.python)
         if self._shared is None or key is None:
-            build.fill(venv, lock, is_known=lock_reused)
+            build.fill(venv, lock)
             return _built(build, venv, list_packages(venv), lock_reused=lock_reused)
         with self._shared.hold(key, deadline=build.deadline, canceled=build.canceled):
             found = self._shared.find(key)
@@ -243,7 +243,7 @@ class Environments:
             else:
                 place = self._shared.choose_path(key)
                 try:
-                    build.fill(place, lock, is_known=lock_reused)
+                    build.fill(place, lock)
                     faults.reach("environments.fill")
                     found = self._shared.finish(place, list_packages(place))
                 except BaseException:

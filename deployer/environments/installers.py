@@ -229,9 +229,15 @@ class Pip:
         kept = self.cache / "wheels"
         if offline:
             for pin in parse_pins(lock.read_text(encoding="utf-8")):
-                for digest in pin.hashes:
-                    for wheel in (kept / digest.removeprefix("sha256:")).glob("*.whl"):
-                        shutil.copyfile(wheel, wheels / wheel.name)
+                digests = [digest.removeprefix("sha256:") for digest in pin.hashes]
+                found = [wheel for digest in digests for wheel in (kept / digest).glob("*.whl")]
+                if not found:  # pip takes a second to find that out
+                    raise InstallError(
+                        f"cannot install the dependencies: {pin.requirement} is not in the cache",
+                        cause=f"{pin.requirement} is not in the cache",
+                    )
+                for wheel in found:
+                    shutil.copyfile(wheel, wheels / wheel.name)
         else:
             run(self.download_command(venv, lock, wheels), "download the dependencies")
             for wheel in wheels.glob("*.whl"):

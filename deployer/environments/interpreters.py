@@ -192,15 +192,15 @@ def _candidates(places: Iterable[Path]) -> Iterator[Path]:
             yield place
             continue
         with suppress(OSError):  # a directory of PATH that is missing or closed holds none
-            with os.scandir(place) as entries:
-                # What is no directory holds no installation: to look at each of the programs in a
-                # directory of PATH would be most of what choosing costs.
-                kinds = [(entry.name, entry.is_dir()) for entry in entries]
-            named = [place / name for name, _ in kinds if _NAME.fullmatch(name)]
+            with os.scandir(place) as listing:
+                entries = list(listing)
+            named = [place / entry.name for entry in entries if _NAME.fullmatch(entry.name)]
             # `python3` is what the machine's owner chose; of the others the newest is best.
             named.sort(key=lambda entry: (entry.name == "python3", _numbers(entry)), reverse=True)
             yield from named
-            folders = [place / name for name, is_directory in kinds if is_directory]
+            # Looked at only now: each link among the thousand programs of a directory of PATH is
+            # followed to tell whether it holds an installation, and mostly one of them is chosen.
+            folders = [place / entry.name for entry in entries if entry.is_dir()]
             for installation in (place, *sorted(folders, key=_numbers, reverse=True)):
                 python = installation / "bin" / "python3"
                 if python.is_file():

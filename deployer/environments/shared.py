@@ -199,7 +199,7 @@ def key_of(
     status = python.path.stat()
     document = {
         "form": _FORM,
-        "pins": [asdict(pin) for pin in pins],
+        "pins": [(pin.requirement, pin.hashes) for pin in pins],
         "sources": asdict(replace(inputs, requirements=())),
         "python": {name: str(value) for name, value in asdict(python).items()},
         # An interpreter that was replaced under its own name is another one.
