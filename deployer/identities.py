@@ -118,10 +118,12 @@ class Identities:
                 self.free(agent)
 
     def _alive_programs(self, agent: str) -> Iterator[str]:
+        prefix = f"{agent}--"
         for program, process in self._processes.all().items():
-            named = agent_of_program(program)
-            if named is not None and named[0] == agent and process.state.is_alive:
-                yield program
+            if program.startswith(prefix) and process.state.is_alive:
+                named = agent_of_program(program)
+                if named is not None and named[0] == agent:
+                    yield program
 
     def _uid_of(self, agent: str) -> int | None:
         """Give the user of an agent, a new one if it has none; None: it runs as the server."""
@@ -131,7 +133,8 @@ class Identities:
         uid = self._store.uids.find(agent)
         if uid is not None and uid in uids:
             return uid
-        self._store.uids.remove(agent)  # of a range that is not to be had any more
+        if uid is not None:
+            self._store.uids.remove(agent)  # of a range that is not to be had any more
         # Servers on one machine do not know of each other; each begins somewhere else.
         start = zlib.crc32(os.fsencode(self._state.root))
         for _ in range(_UID_TRIES):
@@ -151,11 +154,11 @@ class Identities:
 
     def _owners(self, *, but: str) -> Iterator[int]:
         """Give those who own data below the state directory, whatever the rows say."""
-        for directory in self._state.agents.iterdir():
+        for directory in os.scandir(self._state.agents):
             if directory.name != but:
                 for name in ("data", "tmp", "run"):
                     with suppress(OSError):
-                        yield (directory / name).lstat().st_uid
+                        yield os.lstat(f"{directory.path}/{name}").st_uid
 
     @staticmethod
     def _open_to(directory: Path, group: int) -> None:

@@ -34,7 +34,7 @@ def measure(root: Path, options: Options) -> Iterator[Figure]:
     """
     few, many = options.few, options.many
     with running_server(root / "state", max_agents=many + 10) as server:
-        server.client.deploy(fleets.package(interval_seconds=_CHECK_SECONDS))
+        fleets.deploy_original(server, interval_seconds=_CHECK_SECONDS)
         python = server.state.venv(fleets.ORIGINAL, 1) / "bin" / "python"
         server.stop()
         fleets.populate(server, few)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import time
@@ -21,6 +22,7 @@ from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server, wait_until
 
 ORIGINAL = "agent-0"
+_COMPILE_SECONDS = 60
 _SETTLE_SECONDS = 300
 _PAUSE_SECONDS = 0.25
 
@@ -51,6 +53,21 @@ os.replace(file + ".new", file)
 """
 
 
+def deploy_original(
+    server: RunningServer, *, interval_seconds: int = 30, began_file: bool = False
+) -> None:
+    """Deploy the agent that fleets are made of, and wait until its bytecode is made, too.
+
+    Args:
+        server: It runs, and is without agents.
+        interval_seconds: See `package`.
+        began_file: See `package`.
+    """
+    server.client.deploy(package(interval_seconds=interval_seconds, began_file=began_file))
+    compiled = server.state.release(ORIGINAL, 1) / ".bytecode"
+    wait_until(compiled.exists, _COMPILE_SECONDS, "compiled")
+
+
 def populate(server: RunningServer, agents: int, *, running: int | None = None) -> None:
     """Fill a server that has one agent, `ORIGINAL`, and is down, up to so many.
 
@@ -61,6 +78,7 @@ def populate(server: RunningServer, agents: int, *, running: int | None = None) 
     """
     state, original = server.state, server.state.agent(ORIGINAL)
     running = agents if running is None else running
+    owner = state.agent_data(ORIGINAL).stat().st_uid
     with closing(sqlite3.connect(state.database)) as database, database:
         database.row_factory = sqlite3.Row
         there = {row["name"] for row in database.execute("SELECT name FROM agents")}
@@ -72,13 +90,15 @@ def populate(server: RunningServer, agents: int, *, running: int | None = None) 
                     folder = state.agent(name)
                     shutil.copytree(original / "releases", folder / "releases", symlinks=True)
                     for each in ("data", "tmp", "run"):
-                        (folder / each).mkdir()
+                        (folder / each).mkdir(mode=0o700)
+                        if owner != os.geteuid():
+                            os.chown(folder / each, owner + number, owner + number)
             desired = Desired.RUNNING if number < running else Desired.STOPPED
             database.execute("UPDATE agents SET desired = ? WHERE name = ?", (desired, name))
 
 
 def _copy_rows(database: sqlite3.Connection, name: str, number: int) -> None:
-    """Copy what is known of the original; it has a port of its own beside the original's."""
+    """Copy what is known of the original; with a port and a user of its own."""
     for table, key in (("agents", "name"), ("releases", "agent")):
         query = f"SELECT * FROM {table} WHERE {key} = ?"  # noqa: S608 - our own words
         for row in database.execute(query, (ORIGINAL,)).fetchall():
@@ -92,6 +112,10 @@ def _copy_rows(database: sqlite3.Connection, name: str, number: int) -> None:
             marks = ", ".join("?" * len(values))
             insertion = f"INSERT INTO {table} VALUES ({marks})"  # noqa: S608 - the same
             database.execute(insertion, tuple(values.values()))
+    database.execute(
+        "INSERT INTO uids (uid, agent) SELECT uid + ?, ? FROM uids WHERE agent = ?",
+        (number, name, ORIGINAL),
+    )
 
 
 def running_agents(server: RunningServer) -> int:
@@ -134,7 +158,7 @@ def running_fleet(
         began_file: See `package`.
     """
     with running_server(root, max_agents=(room or agents) + 10) as server:
-        server.client.deploy(package(interval_seconds=interval_seconds, began_file=began_file))
+        deploy_original(server, interval_seconds=interval_seconds, began_file=began_file)
         server.stop()
         populate(server, agents)
         boot(server, agents)
