@@ -1,17 +1,17 @@
-"""XML-RPC to supervisord: a timeout on every call, over a Unix socket or TCP."""
+"""XML-RPC to supervisord through requests: a timeout on every call, over a Unix socket or TCP."""
 
 from __future__ import annotations
 
-import http.client
 import xmlrpc.client
 from typing import Any
 from xml.parsers.expat import ExpatError
 
+import requests
 from supervisor.xmlrpc import Faults
 
 from deployer import faults
 from deployer.errors import SupervisordRefusedError, SupervisordUnreachableError
-from deployer.supervisor_http import SupervisorHttp
+from deployer.http_sessions import http_url, open_session
 
 
 class SupervisordStoppingError(SupervisordUnreachableError):
@@ -19,7 +19,11 @@ class SupervisordStoppingError(SupervisordUnreachableError):
 
 
 class Rpc:
-    """Calls to one supervisord, from any thread."""
+    """Calls to one supervisord, from any thread.
+
+    One session serves all: to open one costs as much as a call does. Its pool keeps one connection
+    and looks whether that is still there before it is used again.
+    """
 
     def __init__(self, url: str, username: str, password: str, timeout_seconds: float) -> None:
         """Remember the way; nothing is sent yet.
@@ -31,7 +35,8 @@ class Rpc:
             timeout_seconds: For connecting, and then for each pause of the answer.
         """
         self._url = url
-        self._http = SupervisorHttp(url, username, password)
+        self._session = open_session(url)
+        self._session.auth = (username, password) if username else None
         self._timeout_seconds = timeout_seconds
 
     def call(self, act: str, method: str, *arguments: str | int, fine: tuple[int, ...] = ()) -> Any:
@@ -56,12 +61,7 @@ class Rpc:
             if fault.faultCode in fine:
                 return None
             raise _error(act, fault) from fault
-        except (
-            OSError,
-            http.client.HTTPException,
-            ExpatError,
-            xmlrpc.client.ResponseError,
-        ) as error:
+        except (requests.RequestException, ExpatError, xmlrpc.client.ResponseError) as error:
             raise SupervisordUnreachableError(
                 f"cannot {act}: supervisord at {self._url} does not answer as it should: {error}",
                 cause="supervisord does not answer",
@@ -69,13 +69,15 @@ class Rpc:
             ) from error
 
     def _post(self, body: str) -> bytes:
-        seconds = self._timeout_seconds
-        page = self._http.ask(
-            "RPC2", body.encode(), connect_seconds=seconds, answer_seconds=seconds
+        response = self._session.post(
+            f"{http_url(self._url)}/RPC2",
+            data=body.encode(),
+            headers={"Content-Type": "text/xml"},
+            timeout=self._timeout_seconds,
+            allow_redirects=False,
         )
-        if page.is_error:
-            raise xmlrpc.client.ResponseError(f"HTTP {page.status}")
-        return page.content
+        response.raise_for_status()
+        return response.content
 
 
 def _error(act: str, fault: xmlrpc.client.Fault) -> Exception:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 from http import HTTPStatus
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import falcon
+import requests
 
 from deployer.agent_secrets import AgentSecrets
 from deployer.api import inputs, permissions
@@ -24,10 +24,10 @@ from deployer.errors import (
     SupervisordUnreachableError,
     TooBusyError,
 )
+from deployer.http_sessions import http_url, open_session
 from deployer.keys import Scope
 from deployer.model import agent_of_program
 from deployer.state_dir import StateDir
-from deployer.supervisor_http import Page, SupervisorHttp
 from deployer.supervisord_confs import SERVICE, Credentials
 
 _PREFIX: Final = "/supervisor"
@@ -72,7 +72,8 @@ class SupervisorUi:
             waiting: Places for acts and followed logs.
             secrets: Hidden in the logs of agents that were given some.
         """
-        self._http = SupervisorHttp(url, credentials.username, credentials.password)
+        self._url = url
+        self._credentials = credentials
         self._state = state
         self._waiting = waiting
         self._secrets = secrets
@@ -153,29 +154,31 @@ class SupervisorUi:
         resp.content_type = answer.headers.get("Content-Type", falcon.MEDIA_HTML)
         resp.data = answer.content
 
-    def _ask(self, path: str, query: dict[str, str], seconds: float) -> Page:
+    def _ask(self, path: str, query: dict[str, str], seconds: float) -> requests.Response:
         """Ask supervisord for a page.
 
         Raises:
             SupervisordUnreachableError: No answer, or none that such a page gives.
         """
         try:
-            page = self._http.ask(
-                f"{path}?{urlencode(query)}",
-                connect_seconds=_CONNECT_SECONDS,
-                answer_seconds=seconds,
-            )
-        except (OSError, http.client.HTTPException) as error:
+            with open_session(self._url) as session:
+                answer = session.get(
+                    f"{http_url(self._url)}/{path}?{urlencode(query)}",
+                    auth=(self._credentials.username, self._credentials.password),
+                    timeout=(_CONNECT_SECONDS, seconds),
+                    allow_redirects=False,
+                )
+        except requests.RequestException as error:
             raise SupervisordUnreachableError(
                 "cannot show supervisord's web UI: supervisord does not answer",
                 cause="supervisord does not answer",
             ) from error
-        if page.is_error:
+        if answer.status_code >= HTTPStatus.BAD_REQUEST:
             raise SupervisordUnreachableError(
-                f"cannot show supervisord's web UI: it answered {page.status}",
-                cause=f"supervisord answered {page.status}",
+                f"cannot show supervisord's web UI: it answered {answer.status_code}",
+                cause=f"supervisord answered {answer.status_code}",
             )
-        return page
+        return answer
 
     def _log(self, program: str, stream: str) -> Path:
         """Find the log that supervisord writes for a program.

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-SELDOM = {"cryptography", "requests", "urllib3"}
+SELDOM = {"cryptography"}
 
 
 @pytest.mark.parametrize("module", ["deployer.server"])
