@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from deployer.model import Process, RestartPolicy, State
-from deployer.supervisor_plugin.restarts import Restarts
+from deployer.restarts import Restarts
 
 
 def is_death(was: Process | None, process: Process) -> bool:

@@ -180,6 +180,9 @@ def service_variables(state: StateDir, environ: Mapping[str, str]) -> dict[str, 
     return {
         "LANG": "C.UTF-8",
         **kept,
+        # 50 threads that share one interpreter need no heap each; nobody reads columns of lines.
+        "MALLOC_ARENA_MAX": "1",
+        "PYTHONNODEBUGRANGES": "1",
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(state.tmp),
         MARKER: str(state.root),

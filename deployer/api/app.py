@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache, partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from falcon.routing import CompiledRouter
 from deployer.api import problems
 from deployer.api.atoll import WireMarker
 from deployer.api.audits import Audit, AuditTrail
-from deployer.api.contract_pages import Docs
+from deployer.api.contract_pages import Docs, Document, OpenApi
 from deployer.api.dashboard import Dashboard, Live
 from deployer.api.dashboard.assets import Assets
 from deployer.api.dashboard.looks import Looks
@@ -20,9 +21,8 @@ from deployer.api.gate import Gate
 from deployer.api.idempotency import Idempotency
 from deployer.api.inputs import AgentNameConverter, ReleaseNumberConverter
 from deployer.api.logins import Login
-from deployer.api.openapi import METHODS, OpenApi, described_operation, openapi_document
 from deployer.api.operations import Operation
-from deployer.api.routes import Route, route_table
+from deployer.api.routes import METHODS, Route, route_table
 from deployer.api.services import Services
 from deployer.api.supervisor_ui import SupervisorUi
 from deployer.errors import DeployerError
@@ -58,7 +58,7 @@ def create_app(services: Services, supervisord_url: str, credentials: Credential
     app.add_error_handler(falcon.HTTPError, problems.on_http_error)
     app.add_error_handler(DeployerError, problems.on_error)
     routes = [*route_table(services)]
-    contract = cache(lambda: openapi_document(routes))
+    contract = cache(lambda: _contract(routes))
     parts = services.parts
     ui = SupervisorUi(supervisord_url, credentials, parts.state, services.waiting, parts.secrets)
     looks = Looks(services)
@@ -76,10 +76,17 @@ def create_app(services: Services, supervisord_url: str, credentials: Credential
     for route in routes:
         app.add_route(route.path, route.resource, suffix=route.suffix)
         for method in METHODS:
-            described = described_operation(route, method)
+            described = route.operation(method)
             if described is not None:
                 permitted[method.upper(), route.path] = described
     return app
+
+
+def _contract(routes: Iterable[Route]) -> Document:
+    """Make the OpenAPI document, with all of its examples, for whoever asks."""
+    from deployer.api.openapi import openapi_document  # noqa: PLC0415 - for this only
+
+    return openapi_document(routes)
 
 
 class _Router(CompiledRouter):

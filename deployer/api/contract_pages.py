@@ -1,4 +1,4 @@
-"""The contract to read, at ``/docs``: the OpenAPI document as one page, without any script."""
+"""The contract as it is served: for programs, and as one page to read, without any script."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, Final
@@ -63,6 +64,25 @@ class Entry:
     answers: tuple[tuple[str, str, tuple[Example, ...]], ...]
     codes: Mapping[str, list[str]]
     command: str
+
+
+class OpenApi:
+    """The contract, at ``/openapi.json``."""
+
+    def __init__(self, contract: Callable[[], Document]) -> None:
+        """Serve what contract makes; it is made when somebody first asks."""
+        self._data = cache(lambda: json.dumps(contract()).encode())
+
+    @operation(
+        "Read this contract",
+        {HTTPStatus.OK: "application/json"},
+        is_filtered=True,
+        scope=Scope.READ,
+    )
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Give the whole document."""
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = self._data()
 
 
 class Docs:

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
-from http import HTTPStatus
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import falcon
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from deployer import __version__
 from deployer.api import contents
 from deployer.api.documents import Problem
-from deployer.api.operations import Operation, models, operation
+from deployer.api.operations import Operation, models
 from deployer.api.parameters import parameters, plain_path
-from deployer.api.routes import Route
+from deployer.api.routes import METHODS, Route
 from deployer.errors import DeployerError
-from deployer.keys import Scope
 
 Document = Mapping[str, Any]
 
-METHODS: Final = ("get", "head", "post", "put", "delete")
 _WORDS: Final = re.compile(r"[A-Za-z0-9]+")
 _ATTRIBUTES: Final = "\n\nAttributes:\n"
 _ATTRIBUTE: Final = re.compile(r"^ {4}(\w+): (.*)$")
@@ -70,7 +64,7 @@ def openapi_document(routes: Iterable[Route]) -> Document:
     tags: dict[str, None] = {}
     for route in routes:
         for method in METHODS:
-            described = described_operation(route, method)
+            described = route.operation(method)
             if described is not None:
                 shown |= dict.fromkeys(models(described))
                 raised.update(contents.problem_classes(described))
@@ -107,20 +101,9 @@ def openapi_document(routes: Iterable[Route]) -> Document:
     }
 
 
-def described_operation(route: Route, method: str) -> Operation | None:
-    """Find what stands beside the responder of a route's method."""
-    described: Operation | None = getattr(_responder(route, method), "operation", None)
-    return described
-
-
-def _responder(route: Route, method: str) -> object:
-    suffix = f"_{route.suffix}" if route.suffix else ""
-    return getattr(route.resource, f"on_{method}{suffix}", None)
-
-
 def _operation(route: Route, method: str, described: Operation) -> Document:
     words = "_".join(_WORDS.findall(route.path)) or "root"
-    text = inspect.getdoc(_responder(route, method)) or ""
+    text = inspect.getdoc(route.responder(method)) or ""
     needs = "Needs no key." if described.scope is None else f"Needs the scope `{described.scope}`."
     document: dict[str, Any] = {
         "operationId": f"{method}_{words}",
@@ -157,22 +140,3 @@ def _schema(schema: dict[str, Any]) -> Document:
         for name, each in schema["properties"].items()
     }
     return {**schema, "description": text, "properties": properties}
-
-
-class OpenApi:
-    """The contract, at ``/openapi.json``."""
-
-    def __init__(self, contract: Callable[[], Document]) -> None:
-        """Serve what contract makes; it is made when somebody first asks."""
-        self._data = cache(lambda: json.dumps(contract()).encode())
-
-    @operation(
-        "Read this contract",
-        {HTTPStatus.OK: "application/json"},
-        is_filtered=True,
-        scope=Scope.READ,
-    )
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Give the whole document."""
-        resp.content_type = falcon.MEDIA_JSON
-        resp.data = self._data()

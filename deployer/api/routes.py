@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from deployer.api import machine, packages
 from deployer.api.agent_logs import AgentLogs
@@ -20,12 +21,15 @@ from deployer.api.atoll import Wire
 from deployer.api.deployments import DeploymentCancel, Deployments, OneDeployment
 from deployer.api.followed_deployments import DeploymentEvents
 from deployer.api.keys import Keys, OneKey
+from deployer.api.operations import Operation
 from deployer.api.plans import AgentPlan
 from deployer.api.releases import OneRelease, Releases, Rollback
 from deployer.api.services import Services
 from deployer.api.signatures import PackageSignature
 from deployer.api.timelines import Events
 from deployer.statuses import AgentView
+
+METHODS: Final = ("get", "head", "post", "put", "delete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,16 @@ class Route:
     suffix: str | None = None
     summary: str = ""
     takes_name: bool = False
+
+    def responder(self, method: str) -> object:
+        """Find what answers a method; None where nothing does."""
+        suffix = f"_{self.suffix}" if self.suffix else ""
+        return getattr(self.resource, f"on_{method}{suffix}", None)
+
+    def operation(self, method: str) -> Operation | None:
+        """Find what stands beside the responder of a method."""
+        described: Operation | None = getattr(self.responder(method), "operation", None)
+        return described
 
 
 def route_table(services: Services) -> tuple[Route, ...]:

@@ -12,9 +12,9 @@ from supervisor.xmlrpc import Faults, RPCError
 from deployer import program_configs
 from deployer.errors import ProgramConfigError
 from deployer.model import RestartPolicy, agent_of_program
+from deployer.restarts import Restarts, ServiceRestarts
 from deployer.supervisor_plugin.attention import Attention
 from deployer.supervisor_plugin.processes import AgentConfig, AgentProcess
-from deployer.supervisor_plugin.restarts import Restarts, ServiceRestarts
 from deployer.supervisor_plugin.sockets import Address, HeldSockets
 from deployer.supervisor_plugin.throttles import Throttle
 

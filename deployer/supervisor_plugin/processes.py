@@ -18,9 +18,9 @@ from supervisor.states import ProcessStates, SupervisorStates, getProcessStateDe
 
 from deployer.model import Desired
 from deployer.program_configs import inherited_address
+from deployer.restarts import Restarts
 from deployer.supervisor_plugin.attention import Attention
 from deployer.supervisor_plugin.connections import accepted
-from deployer.supervisor_plugin.restarts import Restarts
 from deployer.supervisor_plugin.sockets import INHERITED_DESCRIPTOR, Address, HeldSockets
 from deployer.supervisor_plugin.throttles import Throttle
 

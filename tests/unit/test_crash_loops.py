@@ -6,7 +6,7 @@ import pytest
 
 from deployer.crash_loops import CrashLoops, is_death
 from deployer.model import Process, RestartPolicy, State
-from deployer.supervisor_plugin.restarts import Restarts
+from deployer.restarts import Restarts
 
 RUNNING = Process("a--1", State.RUNNING, pid=7)
 

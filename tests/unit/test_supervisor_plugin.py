@@ -11,10 +11,10 @@ from supervisor.states import ProcessStates
 
 from deployer.model import RestartPolicy
 from deployer.program_configs import parse_program
+from deployer.restarts import Restarts, ServiceRestarts, restart_delay
 from deployer.supervisor_plugin.attention import Attention
 from deployer.supervisor_plugin.locks import Lock, LockHeldError
 from deployer.supervisor_plugin.processes import AgentConfig, AgentProcess
-from deployer.supervisor_plugin.restarts import Restarts, ServiceRestarts, restart_delay
 from deployer.supervisor_plugin.sockets import HeldSockets
 from deployer.supervisor_plugin.throttles import Throttle
 
