@@ -1,9 +1,10 @@
 """What supervisord starts in place of an agent: it sets the stage and becomes the agent.
 
 Run as ``python -I -S launcher.py PORT POLICY``, with nothing but the standard library's cheap
-parts, since every start of an agent pays for its imports. The process keeps its pid: supervisord's
-signals reach the agent directly. With ``inherit HOST`` after these the agent may take over the
-socket that listens there: our plugin has put it where systemd puts one, on descriptor 3.
+parts, since every start of an agent pays for its imports. (Children of a supervisord with our
+plugin are it without executing it: `deployer.supervisor_plugin.forks`.) The process keeps its pid:
+supervisord's signals reach the agent directly. With ``inherit HOST`` after these the agent may take
+over the socket that listens there: our plugin has put it where systemd puts one, on descriptor 3.
 
 Exit codes, should the agent not be reached: 127, something is not there; 126, it is, but cannot be
 used. The one line on standard error says which.
@@ -77,7 +78,7 @@ def main(arguments: list[str]) -> None:
         confine(policy, port, parent)
         become_agent(policy, port, sockets)
     except LaunchError as error:
-        sys.stderr.write(f"launcher: {error}\n")
+        os.write(2, os.fsencode(f"launcher: {error}\n"))
         sys.exit(error.exit_code)
 
 

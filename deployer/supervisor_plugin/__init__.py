@@ -19,6 +19,7 @@ from supervisor import events
 from deployer.limits.groups import remove_leftover_groups
 from deployer.state_dir import MARKER, StateDir
 from deployer.supervisor_plugin.attention import Attention
+from deployer.supervisor_plugin.forks import launch_in_forks
 from deployer.supervisor_plugin.groups import Everything, Groups
 from deployer.supervisor_plugin.interfaces import AgentsInterface
 from deployer.supervisor_plugin.locks import Lock, LockHeldError
@@ -93,6 +94,7 @@ def _install(
     )
     supervisord.get_process_map = attention.dispatchers
     options.poller.poll = attention.listen(options.poller.poll)
+    launch_in_forks(options)
     wakeup = SignalWakeup(options.get_socket_map())
     wake_when_due(options, groups.seconds_until_due)
 

@@ -21,7 +21,8 @@ from deployer.program_configs import inherited_address
 from deployer.restarts import Restarts
 from deployer.supervisor_plugin.attention import Attention
 from deployer.supervisor_plugin.connections import accepted
-from deployer.supervisor_plugin.sockets import INHERITED_DESCRIPTOR, Address, HeldSockets
+from deployer.supervisor_plugin.forks import close_descriptors
+from deployer.supervisor_plugin.sockets import Address, HeldSockets
 from deployer.supervisor_plugin.throttles import Throttle
 
 _WITH_PROCESS = {ProcessStates.STARTING, ProcessStates.RUNNING, ProcessStates.STOPPING}
@@ -328,18 +329,16 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
             os._exit(127)  # the child must never return into supervisord's loop
 
     def _prepare_child_fds(self) -> None:
-        if self.config.address is None:
-            super()._prepare_child_fds()
-            return
-        # stock's would close the socket with everything else from 3 on
+        # stock's would close the socket with everything else from 3 on, one by one
         options = self.config.options
         options.dup2(self.pipes["child_stdin"], 0)
         options.dup2(self.pipes["child_stdout"], 1)
         options.dup2(
             self.pipes["child_stdout" if self.config.redirect_stderr else "child_stderr"], 2
         )
-        is_given = self.config.sockets.hand_over(self.config.address)
-        os.closerange(INHERITED_DESCRIPTOR + is_given, options.minfds)
+        address: Address | None = self.config.address
+        is_given = address is not None and self.config.sockets.hand_over(address)
+        close_descriptors(options, but=int(is_given))
 
     # Steps -------------------------------------------------------------------------------------
 

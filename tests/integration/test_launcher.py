@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,6 +34,22 @@ json.dump({
 }, sys.stdout)
 """
 LAUNCHER = str(Path(deployer.launcher.__file__).resolve())
+EXECUTED = (sys.executable, "-I", "-S", LAUNCHER)
+FORK = """\
+import os, sys
+from pathlib import Path
+from types import SimpleNamespace
+from deployer.supervisor_plugin import forks
+
+file, launcher, *arguments = sys.argv[1:]
+forks._SOURCES.append(file)
+options = SimpleNamespace(execve=lambda *_: sys.exit("executed"))
+forks.launch_in_forks(options)
+if arguments[0] == "replaced":
+    Path(file).write_text("as an upgrade does")
+command = [sys.executable, "-I", "-S", launcher, *arguments[-2:]]
+options.execve(sys.executable, command, dict(os.environ))
+"""
 
 
 def launch(
@@ -51,9 +68,9 @@ def launch(
 
 
 def run(
-    *arguments: str, stdin: int = subprocess.DEVNULL
+    *arguments: str, stdin: int = subprocess.DEVNULL, way: Sequence[str] = EXECUTED
 ) -> tuple[int, subprocess.CompletedProcess[str]]:
-    command = [sys.executable, "-I", "-S", LAUNCHER, *arguments]
+    command = [*way, *arguments]
     with subprocess.Popen(
         command,
         stdin=stdin,
@@ -159,6 +176,39 @@ def test_other_arguments_start_nothing(arguments: tuple[str, ...]) -> None:
     _, done = run(*arguments)
 
     assert (done.returncode, done.stderr.count("\n")) == (126, 1)
+
+
+@pytest.fixture
+def forked(tmp_path: Path) -> tuple[str, ...]:
+    """The way of a child of supervisord's, with one more file of the launcher's."""
+    source = tmp_path / "source.py"
+    source.touch()
+    return (sys.executable, "-c", FORK, str(source), LAUNCHER)
+
+
+def test_a_fork_is_the_launcher_without_executing_it(
+    tmp_path: Path, forked: tuple[str, ...]
+) -> None:
+    launch(tmp_path, variables={"KEY": "value"})  # writes the policy
+
+    pid, done = run("8123", str(tmp_path / "policy"), way=forked)
+
+    seen = json.loads(done.stdout)
+    assert (seen["pid"], seen["env"]["KEY"], seen["core"]) == (pid, "value", [0, 0])
+    assert "SERVER_SECRET" not in seen["env"]
+
+
+def test_a_fork_that_cannot_launch_ends_as_the_launcher_does(forked: tuple[str, ...]) -> None:
+    _, done = run("8123", "/nowhere", way=forked)
+
+    assert done.returncode == 127
+    assert done.stderr == "launcher: cannot read /nowhere: No such file or directory\n"
+
+
+def test_a_launcher_that_was_replaced_is_executed(forked: tuple[str, ...]) -> None:
+    _, done = run("replaced", "8123", "/nowhere", way=forked)
+
+    assert done.stderr == "executed\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a parent's death")
