@@ -11,6 +11,7 @@ import requests
 from deployer.api.dashboard import assets
 from tests.contracts import Api, Contract, problem
 from tests.event_streams import listening
+from tests.loopback import thief
 from tests.package_zips import zip_package
 from tests.servers import RunningServer
 from tests.visitors import Visitor
@@ -143,6 +144,22 @@ def test_a_stream_brings_every_part_and_then_what_happens(agents: Api) -> None:
 
         changed = (event.json.get("timeline", "") for event in stream)
         assert any(f"{OTHER} was stopped" in each for each in changed)
+
+
+def test_ports_are_shown_with_those_who_hold_them(agents: Api) -> None:
+    ports = agents.server.client.ports()
+    stranger = next(
+        port
+        for port in range(ports.first, ports.last + 1)
+        if port not in {lease.port for lease in ports.leases}
+    )
+    with thief(stranger), listening(agents.server, "/-/live", patience=10) as stream:
+        shown = next(stream).json["ports"]
+
+    assert f"{ports.free - 1} of {ports.first}–{ports.last} are free" in shown  # noqa: RUF001
+    for lease in ports.leases:
+        assert f'<b>{lease.port}</b><a href="/?agent={lease.agent}">{lease.agent}</a>' in shown
+    assert f'<b>{stranger}</b><span class="quiet">somebody else listens here</span>' in shown
 
 
 def test_a_stream_of_one_agent_ends_with_it(agents: Api) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from deployer.doctor import Finding, Verdict, examine, installers
+from deployer.environments import interpreters
 from tests.free_ports import free_ports, release_ports
 from tests.loopback import served, thief
 from tests.package_zips import zip_package
@@ -193,6 +194,23 @@ def test_a_uv_that_does_not_work_fails(
     assert found.verdict is Verdict.FAIL
     assert f"{uv} {words}" in found.detail
     assert "pip install" in found.hint
+
+
+def test_a_machine_without_a_python_for_agents_fails(
+    tmp_path: Path, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "bin" / "python3"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(broken.parent))
+    monkeypatch.setattr(interpreters, "SYSTEM_DIRECTORIES", ())
+
+    found = look(tmp_path, index_url=index)["interpreters"]
+
+    assert found.verdict is Verdict.FAIL
+    assert found.detail.startswith(f"none for agents; passed over {broken}: ")
+    assert "python.search" in found.hint
 
 
 @pytest.mark.parametrize("is_full", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import shutil
 import sys
@@ -388,3 +389,26 @@ def test_a_start_on_a_full_disk_says_so(small_disk: Path, installer_cache: Path)
         filler.unlink()
         server.client.start("reef")
         assert server.client.agent("reef").status == "running"
+
+
+def test_a_deployment_that_a_full_disk_holds_up_says_so(
+    small_disk: Path, installer_cache: Path
+) -> None:
+    main = (
+        "import os, time\npath = os.path.join(os.environ['ATOLL_AGENT_DATA_DIR'], 'x')\n"
+        "with open(path, 'wb', buffering=0) as file:\n"
+        "    try:\n        while file.write(bytes(2**20)):\n            pass\n"
+        "    except OSError:\n        time.sleep(60)\n"
+    )
+    limits = {"free_bytes": "4MB"}
+    with running_server(small_disk / "s", cache_dir=installer_cache, limits=limits) as server:
+        server.client.upload(Case(main, "", "").zip("filler"))
+        md5 = hashlib.md5(Case(main, "", "").zip("filler"), usedforsecurity=False).hexdigest()
+        server.request("POST", "/v1/deployments", json={"package": md5}, params={"wait": 0})
+
+        wait_until(lambda: "cannot go on" in server.client.why("filler").cause, seconds=15)
+
+        why = server.client.why("filler")
+        assert re.search(r"deployment \S+ cannot go on: the disk of \S+ has .* left", why.cause)
+        assert "free space there" in why.hint
+        assert why.deployment
