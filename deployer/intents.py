@@ -58,7 +58,7 @@ class Intents:
         """Take a change that nobody of ours made for an act: this supervisord does not tell."""
         has_stopped = process.state is State.STOPPED and was is not None and was.state.is_alive
         if agent.desired is Desired.RUNNING and has_stopped:
-            is_act = self._supervisord.snapshot().is_running  # else it stops everything
+            is_act = self._supervisord.takes_orders()  # else it stops everything
             return Act(Desired.STOPPED, is_operators=True, at=now()) if is_act else None
         if agent.desired is Desired.STOPPED and process.state is State.STARTING:
             return Act(Desired.RUNNING, is_operators=True, at=now())

@@ -24,13 +24,23 @@ class ProcessTable:
     then.
     """
 
-    def __init__(self, read: Callable[[], Mapping[str, Process]]) -> None:
-        """Fill the table by read, one full read of supervisord's states."""
+    def __init__(
+        self,
+        read: Callable[[], Mapping[str, Process]],
+        read_one: Callable[[str], Process | None],
+    ) -> None:
+        """Fill the table from supervisord.
+
+        Args:
+            read: One full read of all states.
+            read_one: A read of one program's; None: supervisord does not know it.
+        """
         self._read = read
+        self._read_one = read_one
         self._processes: dict[str, Process] = {}
         self._changed = threading.Condition()
         self._reading = threading.Lock()
-        self._pushed_meanwhile: dict[str, Process] | None = None
+        self._pushed: dict[str, Process] = {}  # since the last full read began
         self._generation = 0
         self._read_at: float | None = None
         self._observers: list[Observer] = []
@@ -71,9 +81,32 @@ class ProcessTable:
             known = self._processes.get(process.program)
             if known is not None and process.told_at < known.told_at:
                 return
-            if self._pushed_meanwhile is not None:
-                self._pushed_meanwhile[process.program] = process
-            self._replace({**self._processes, process.program: process})
+            self._pushed[process.program] = process
+            if known != process:
+                self._tell(known, process)
+                self._generation += 1
+                self._changed.notify_all()
+            self._processes[process.program] = process
+
+    def look_up(self, program: str) -> Process | None:
+        """Read the state of one program anew, and tell it.
+
+        Raises:
+            SupervisordUnreachableError: No answer; the table stays as it was.
+        """
+        known = self.get(program)
+        process = self._read_one(program)
+        if process is not None:
+            self.receive(process)
+            return self.get(program)
+        with self._changed:
+            # else it was made known while the answer travelled
+            if known is not None and self._processes.get(program) is known:
+                del self._processes[program]
+                self._pushed.pop(program, None)
+                self._generation += 1
+                self._changed.notify_all()
+        return None
 
     def refresh(self) -> None:
         """Read all states anew.
@@ -85,19 +118,15 @@ class ProcessTable:
         """
         with self._reading:
             with self._changed:
-                self._pushed_meanwhile = {}
-            try:
-                read = dict(self._read())
-                self._read_at = time.monotonic()
-            finally:
-                with self._changed:
-                    pushed, self._pushed_meanwhile = self._pushed_meanwhile, None
-            newer = {
-                program: process
-                for program, process in (pushed or {}).items()
-                if program not in read or process.told_at >= read[program].told_at
-            }
+                self._pushed = {}
+            read = dict(self._read())
+            self._read_at = time.monotonic()
             with self._changed:
+                newer = {
+                    program: process
+                    for program, process in self._pushed.items()
+                    if program not in read or process.told_at >= read[program].told_at
+                }
                 self._replace({**read, **newer})
 
     def _replace(self, after: dict[str, Process]) -> None:
@@ -109,10 +138,13 @@ class ProcessTable:
         ]
         if changes or len(after) != len(before):
             for was, process in changes:
-                for observer in self._observers:
-                    observer(was, process)
+                self._tell(was, process)
             self._generation += 1
             self._changed.notify_all()
+
+    def _tell(self, was: Process | None, process: Process) -> None:
+        for observer in self._observers:
+            observer(was, process)
 
     def wait(
         self, program: str, until: Callable[[Process | None], bool], *, timeout_seconds: float
@@ -133,7 +165,7 @@ class ProcessTable:
                 pause = min(_SURE_SECONDS, max(0.0, deadline - time.monotonic()))
                 if self._changed.wait_for(lambda: until(self._processes.get(program)), pause):
                     return True
-            self.refresh()
+            self.look_up(program)
             if time.monotonic() >= deadline:
                 return until(self.get(program))
 

@@ -98,7 +98,7 @@ class Reconciler:
                 return
             try:
                 # While supervisord goes down everything stops, and that is nobody's fault.
-                if self._supervisord.snapshot().is_running:
+                if self._supervisord.takes_orders():
                     self.look()
             except DeployerError as error:
                 _log.warning("cannot look around: %s", error.detail)

@@ -141,7 +141,7 @@ class Recovery:
                 self._agents.put_to_rest(agent.name)
             else:
                 # The last server may have ended between a good answer and this call.
-                self._supervisord.apply(release.program, self._runs.restart_policy(release))
+                self._supervisord.follow(release.program, self._runs.restart_policy(release))
 
     def _is_left_to_policy(self, release: Release) -> bool:
         """Tell whether a release died under this supervisord, and what follows is decided.

@@ -190,8 +190,7 @@ class Runs:
             StopError: Its process lives on all the same.
         """
         program = release.program
-        self._processes.refresh()
-        if not _is_down(self._processes.get(program)):
+        if not _is_down(self._processes.look_up(program)):
             stop_seconds = _manifest(release).deployment.stop_seconds
             self._supervisord.stop(program, for_successor=for_successor)
             if not self._processes.wait(
@@ -253,7 +252,7 @@ class Runs:
         venv = self._state.venv(release.agent, release.number)
         for each in (venv.parent, venv):  # an environment that it shares is compiled on
             self._parts.compilations.end(each)
-        self._processes.refresh()
+        self._processes.look_up(release.program)
 
     def free_identity(self, agent: str) -> None:
         """Let others have the user of an agent of which nothing is left."""
@@ -383,7 +382,7 @@ class Runs:
                     with watcher.step("health_check") as note:
                         run = Run(release, port, pid, began, is_gapless=port == held)
                         note.message = self._prove(run, log, watcher).detail
-                    self._supervisord.apply(release.program, self.restart_policy(release))
+                    self._supervisord.follow(release.program, self.restart_policy(release))
                     undo.pop_all()
                     log.close()
                     return run
@@ -446,8 +445,7 @@ class Runs:
             faults.reach("launches.launch_policy")
             self._parts.programs.write(policy, self.restart_policy(release))
         self._supervisord.apply(program, RestartPolicy(enabled=False))
-        self._supervisord.start(program)
-        self._processes.refresh()
+        self._processes.receive(self._supervisord.start(program))
         if not self._processes.wait(program, _has_begun, timeout_seconds=_SPAWN_SECONDS):
             raise StartError(
                 f"cannot start {release.agent}: supervisord did not start its process within"
@@ -493,7 +491,6 @@ class Runs:
             is_over = not log.has_grown() and time.monotonic() >= deadline
             if answer.healthy or is_over or watcher.canceled() or not self._lives(run):
                 break
-        self._processes.refresh()
         self._judge(run, answer, log, watcher)
         is_own = ports.listens(run.pid, run.port)
         if not is_own and (holder := ports.describe_holder(run.port)):

@@ -133,7 +133,7 @@ class Server:
                 log_backups=settings.limits.log_backups,
             ),
             supervisord=supervisord,
-            processes=ProcessTable(supervisord.states),
+            processes=ProcessTable(supervisord.states, supervisord.find),
             trust=Trust(settings.trust, self._state),
             limiter=limiter,
             usages=Usages(self._state.root),

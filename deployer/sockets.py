@@ -79,7 +79,7 @@ class Sockets:
 
     def let_go(self, port: int | None) -> None:
         """Close the socket held at a port, if there is one and no process uses it."""
-        if port is not None and self._is_held(port):
+        if port is not None and self._supervisord.holds_sockets:
             self._supervisord.let_go(self.host, port)
 
     def ask(

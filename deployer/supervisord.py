@@ -67,11 +67,21 @@ class Supervisord(Protocol):
             SupervisordRefusedError: The config is broken, or has changed while the program runs.
         """
 
+    def follow(self, program: str, restarts: RestartPolicy) -> None:
+        """Have a program that is known follow a restart policy from now on.
+
+        Raises:
+            SupervisordRefusedError: It is unknown.
+        """
+
     def remove(self, program: str) -> None:
         """Make supervisord forget a program that is not running; one that it never knew is fine."""
 
-    def start(self, program: str) -> None:
+    def start(self, program: str) -> Process:
         """Start a program and forget how often it died; one that runs already is fine.
+
+        Returns:
+            How it is then.
 
         Raises:
             SupervisordRefusedError: It is unknown, cannot be executed, or is still stopping.
@@ -109,8 +119,14 @@ class Supervisord(Protocol):
     def let_go(self, host: str, port: int) -> None:
         """Close a held socket unless a program uses it; one that is not held is fine."""
 
+    def find(self, program: str) -> Process | None:
+        """Give what is known of a program; None when it is unknown."""
+
     def states(self) -> dict[str, Process]:
         """Give what is known of every program, by its name."""
+
+    def takes_orders(self) -> bool:
+        """Tell whether it is neither shutting down nor restarting."""
 
     def snapshot(self) -> Snapshot:
         """Give the same together with whether supervisord is shutting down; answers even then."""
@@ -156,13 +172,19 @@ class PluginSupervisord:
         numbers = json.dumps(asdict(restarts))
         self._rpc.call(f"apply the config of {program}", "agents.apply", program, numbers)
 
+    def follow(self, program: str, restarts: RestartPolicy) -> None:
+        """See `Supervisord.follow`."""
+        numbers = json.dumps(asdict(restarts))
+        self._rpc.call(f"have {program} restarted", "agents.follow", program, numbers)
+
     def remove(self, program: str) -> None:
         """See `Supervisord.remove`."""
         self._rpc.call(f"remove {program}", "agents.remove", program)
 
-    def start(self, program: str) -> None:
+    def start(self, program: str) -> Process:
         """See `Supervisord.start`."""
-        self._rpc.call(f"start {program}", "agents.start", program)
+        answer = self._rpc.call(f"start {program}", "agents.start", program)
+        return process_from_document(json.loads(answer))
 
     def stop(self, program: str, *, for_successor: bool = False) -> None:
         """See `Supervisord.stop`."""
@@ -180,9 +202,19 @@ class PluginSupervisord:
         """See `Supervisord.let_go`."""
         self._rpc.call(f"let go of port {port}", "agents.let_go", host, port)
 
+    def find(self, program: str) -> Process | None:
+        """See `Supervisord.find`."""
+        act = f"read the state of {program}"
+        document = json.loads(self._rpc.call(act, "agents.state", program))
+        return None if document is None else process_from_document(document)
+
     def states(self) -> dict[str, Process]:
         """See `Supervisord.states`."""
         return dict(self.snapshot().processes)
+
+    def takes_orders(self) -> bool:
+        """See `Supervisord.takes_orders`."""
+        return _takes_orders(self)
 
     def snapshot(self) -> Snapshot:
         """See `Supervisord.snapshot`."""
@@ -226,12 +258,15 @@ class StockSupervisord:
         elif program not in self.states():
             raise SupervisordRefusedError(f"cannot {act}: supervisord does not read its file")
 
+    def follow(self, program: str, restarts: RestartPolicy) -> None:
+        """See `Supervisord.follow`; it follows what its config says."""
+
     def remove(self, program: str) -> None:
         """See `Supervisord.remove`."""
         act = f"remove {program}"
         self._rpc.call(act, "supervisor.removeProcessGroup", program, fine=(Faults.BAD_NAME,))
 
-    def start(self, program: str) -> None:
+    def start(self, program: str) -> Process:
         """See `Supervisord.start`."""
         act = f"start {program}"
         info = self._rpc.call(act, "supervisor.getProcessInfo", program)
@@ -241,6 +276,7 @@ class StockSupervisord:
         self._rpc.call(
             act, "supervisor.startProcess", program, _DO_NOT_WAIT, fine=(Faults.ALREADY_STARTED,)
         )
+        return process_from_info(self._rpc.call(act, "supervisor.getProcessInfo", program))
 
     def stop(self, program: str, *, for_successor: bool = False) -> None:  # noqa: ARG002 - it holds no sockets
         """See `Supervisord.stop`."""
@@ -264,6 +300,16 @@ class StockSupervisord:
     def let_go(self, host: str, port: int) -> None:
         """See `Supervisord.let_go`."""
 
+    def find(self, program: str) -> Process | None:
+        """See `Supervisord.find`."""
+        act, fine = f"read the state of {program}", (Faults.BAD_NAME,)
+        info = self._rpc.call(act, "supervisor.getProcessInfo", program, fine=fine)
+        return None if info is None else process_from_info(info)
+
+    def takes_orders(self) -> bool:
+        """See `Supervisord.takes_orders`."""
+        return _takes_orders(self)
+
     def states(self) -> dict[str, Process]:
         """See `Supervisord.states`."""
         infos = self._rpc.call("read the states", "supervisor.getAllProcessInfo")
@@ -275,6 +321,14 @@ class StockSupervisord:
             return Snapshot(is_running=True, processes=self.states())
         except SupervisordStoppingError:
             return Snapshot(is_running=False, processes={})
+
+
+def _takes_orders(supervisord: Supervisord) -> bool:
+    try:
+        supervisord.ping()
+    except SupervisordStoppingError:
+        return False
+    return True
 
 
 # Processes ---------------------------------------------------------------------------------------

@@ -53,11 +53,7 @@ class AgentsInterface:
             added, replaced, or updated (nothing but the restart policy).
         """
         self._take_orders()
-        try:
-            policy = RestartPolicy(**json.loads(restarts))
-        except (ValueError, TypeError) as error:
-            raise RPCError(Faults.BAD_ARGUMENTS, f"no restart policy: {error}") from error
-        return self._groups.put(name, policy)
+        return self._groups.put(name, _policy(restarts))
 
     def remove(self, name: str) -> bool:
         """Forget a stopped program; one that is not known is fine."""
@@ -65,13 +61,28 @@ class AgentsInterface:
         self._groups.remove(name)
         return True
 
-    def start(self, name: str) -> bool:
-        """Start a program; one that waits for its next try is started at once."""
+    def follow(self, name: str, restarts: str) -> bool:
+        """Have a program follow another restart policy; nothing else of it is looked at.
+
+        Args:
+            name: The program.
+            restarts: As for `apply`.
+        """
+        self._take_orders()
+        self._process(name).restarts.policy = _policy(restarts)
+        return True
+
+    def start(self, name: str) -> str:
+        """Start a program; one that waits for its next try is started at once.
+
+        Returns:
+            What `state` says of it then.
+        """
         self._take_orders()
         process = self._process(name)
         state = process.get_state()
         if state in {ProcessStates.STARTING, ProcessStates.RUNNING}:
-            return True
+            return json.dumps(process.document())
         if state == ProcessStates.STOPPING:
             raise RPCError(Faults.FAILED, f"{name} is still stopping")
         if state == ProcessStates.UNKNOWN:
@@ -83,7 +94,7 @@ class AgentsInterface:
         except (BadCommand, NotExecutable, NoPermission, ValueError) as error:
             raise RPCError(Faults.NOT_EXECUTABLE, str(error)) from error
         process.start_for_api()
-        return True
+        return json.dumps(process.document())
 
     def stop(self, name: str, for_successor: bool = False) -> bool:  # noqa: FBT001, FBT002 - XML-RPC has no names
         """Send the stop signal to a program, and SIGKILL later if it must be.
@@ -130,10 +141,16 @@ class AgentsInterface:
         Returns:
             False when it stays open for that reason.
         """
-        if (host, port) in self._groups.awaited_addresses():
+        is_held = (host, port) in self._sockets
+        if is_held and (host, port) in self._groups.awaited_addresses():
             return False
         self._sockets.let_go((host, port))
         return True
+
+    def state(self, name: str) -> str:
+        """Say all of one program as JSON, in every mood; null: it is not known."""
+        process = self._groups.find(name)
+        return json.dumps(process and process.document())
 
     def states(self) -> str:
         """Say all as JSON: supervisord's mood, our processes, held sockets; in every mood."""
@@ -158,3 +175,10 @@ class AgentsInterface:
     def _insist(self, failure: str | None) -> None:
         if failure is not None:
             raise RPCError(Faults.FAILED, failure)
+
+
+def _policy(restarts: str) -> RestartPolicy:
+    try:
+        return RestartPolicy(**json.loads(restarts))
+    except (ValueError, TypeError) as error:
+        raise RPCError(Faults.BAD_ARGUMENTS, f"no restart policy: {error}") from error

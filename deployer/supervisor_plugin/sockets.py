@@ -42,6 +42,10 @@ class HeldSockets:
         self._former: dict[Address, socket.socket] = {}  # that new connections go past
         self._idle: set[Address] = set()
 
+    def __contains__(self, address: object) -> bool:
+        """Tell whether the socket of an address is held."""
+        return address in self._sockets
+
     def addresses(self) -> list[Address]:
         """Give the address of every socket, sorted."""
         return sorted(self._sockets)

@@ -73,6 +73,21 @@ def test_a_crash_loop_stops_after_max_restarts_and_says_so(plugin: SupervisordPr
     assert "exit status 3" in process.message
 
 
+def test_a_program_that_runs_follows_another_policy_from_its_next_death_on(
+    plugin: SupervisordProcess,
+) -> None:
+    start(plugin, restarts=RestartPolicy(enabled=False))
+    pid = settle(plugin)
+
+    plugin.supervisord.follow(NAME, RestartPolicy(max_restarts=1))
+    assert plugin.supervisord.states()[NAME].pid == pid
+    kill_and_wait(plugin, pid)
+
+    assert settle(plugin) != pid
+    with pytest.raises(SupervisordRefusedError, match="nobody--1"):
+        plugin.supervisord.follow("nobody--1", RestartPolicy())
+
+
 def test_deaths_after_startsecs_count_like_earlier_ones(plugin: SupervisordProcess) -> None:
     late = "import sys, time; time.sleep(1.2); sys.exit(4)"
     put(plugin, late, restarts=RestartPolicy(max_restarts=1, delay_seconds=0.1))

@@ -60,6 +60,19 @@ def test_a_stopped_program_stays_stopped_and_can_be_started_again(
     assert running.supervisord.states()[NAME].pid not in {first, None}
 
 
+def test_one_program_is_found_as_it_is_among_all(running: SupervisordProcess) -> None:
+    put(running)
+    started = running.supervisord.start(NAME)
+    running.wait_for(NAME, State.RUNNING)
+
+    found = running.supervisord.find(NAME)
+
+    assert found is not None
+    assert found == running.supervisord.states()[NAME]
+    assert found.pid == started.pid == settle(running)
+    assert running.supervisord.find("nobody--1") is None
+
+
 def test_asking_twice_is_fine(running: SupervisordProcess) -> None:
     put(running)
     put(running)

@@ -52,7 +52,7 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.store = Store(root / "state.db")
-        self.processes = ProcessTable(dict)
+        self.processes = ProcessTable(dict, lambda _program: None)
         self.instruments = Instruments()
         self.views_: tuple[AgentView, ...] = ()
         self.usages: dict[str, Usage] = {}
