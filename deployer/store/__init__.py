@@ -83,11 +83,11 @@ class Store:
 
         Which agents and releases there are, what is desired of them, and whose keys are taken.
         """
-        connection = self._database.connection
+        read = self._database.read
         rows = [
-            *connection.execute("SELECT name, desired, current, previous FROM agents"),
-            *connection.execute("SELECT agent, number FROM releases"),
-            *connection.execute("SELECT id FROM keys"),
+            *read("SELECT name, desired, current, previous FROM agents"),
+            *read("SELECT agent, number FROM releases"),
+            *read("SELECT id FROM keys"),
         ]
         return repr([tuple(row) for row in rows])
 

@@ -52,28 +52,24 @@ class SecretRows:
 
     def all(self) -> tuple[SecretRow, ...]:
         """Read every secret, by name."""
-        rows = self._database.connection.execute("SELECT * FROM agent_secrets ORDER BY name")
+        rows = self._database.read("SELECT * FROM agent_secrets ORDER BY name")
         return tuple(_secret(row) for row in rows)
 
     def find(self, name: str) -> SecretRow | None:
         """Read a secret; None when there is none of this name."""
-        row = self._database.connection.execute(
-            "SELECT * FROM agent_secrets WHERE name = ?", (name,)
-        ).fetchone()
+        row = self._database.find("SELECT * FROM agent_secrets WHERE name = ?", (name,))
         return None if row is None else _secret(row)
 
     def former(self, name: str) -> tuple[SecretRow, ...]:
         """Read what a secret was before it was changed or removed, oldest first."""
-        rows = self._database.connection.execute(
+        rows = self._database.read(
             "SELECT * FROM former_secrets WHERE name = ? ORDER BY id", (name,)
         )
         return tuple(_secret(row) for row in rows)
 
     def names_of_former(self) -> tuple[str, ...]:
         """Name the secrets that were another one once, by name."""
-        rows = self._database.connection.execute(
-            "SELECT DISTINCT name FROM former_secrets ORDER BY name"
-        )
+        rows = self._database.read("SELECT DISTINCT name FROM former_secrets ORDER BY name")
         return tuple(row["name"] for row in rows)
 
     def forget_former(self, name: str, *, kept: int = 0) -> None:

@@ -66,17 +66,17 @@ class AgentRows:
 
     def find(self, name: str) -> Agent | None:
         """Read one agent if it is there."""
-        row = self._database.connection.execute(f"{_SELECT} WHERE name = ?", (name,)).fetchone()
+        row = self._database.find(f"{_SELECT} WHERE name = ?", (name,))
         return None if row is None else _agent(row)
 
     def all(self) -> tuple[Agent, ...]:
         """Read every agent, by name."""
-        rows = self._database.connection.execute(f"{_SELECT} ORDER BY name")
+        rows = self._database.read(f"{_SELECT} ORDER BY name")
         return tuple(_agent(row) for row in rows)
 
     def count(self) -> int:
         """Count the agents."""
-        (number,) = self._database.connection.execute("SELECT count(*) FROM agents").fetchone()
+        [(number,)] = self._database.read("SELECT count(*) FROM agents")
         return int(number)
 
     def add(self, name: str) -> Agent:

@@ -67,7 +67,7 @@ class AuditRows:
             agent: Only what concerns this agent.
             who: Only what this caller did.
         """
-        rows = self._database.connection.execute(
+        rows = self._database.read(
             "SELECT * FROM audit WHERE (? IS NULL OR id < ?) AND (? IS NULL OR agent = ?)"
             " AND (? IS NULL OR who = ?) ORDER BY id DESC LIMIT ?",
             (cursor, cursor, agent, agent, who, who, limit),

@@ -1,18 +1,17 @@
-"""One SQLite file: a connection a thread, transactions, and the schema by versions."""
+"""One SQLite file: reads, transactions, and the schema by versions."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from deployer import faults
-
-_BUSY_SECONDS: Final = 10.0
+from deployer.store.connections import Connections
 
 # One entry a version of the schema, applied in order and never changed once released.
 _MIGRATIONS: Final = (
@@ -224,7 +223,7 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 
 
 class Database:
-    """Connections to one SQLite file in WAL mode, one for each thread that asks.
+    """One SQLite file in WAL mode, read and written by any thread.
 
     A commit survives SIGKILL of this process. ``synchronous=NORMAL`` means that a power cut may
     take the last few commits with it, never the file's soundness; the start's recovery copes with
@@ -239,31 +238,24 @@ class Database:
         """
         path.touch(mode=0o600)
         path.chmod(0o600)
-        self._path = path
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._guard = threading.Lock()
+        self._connections = Connections(path)
+        self._local = threading.local()  # the connection of the thread's transaction
         self._changed = threading.Condition()
         self._generation = 0
         self._migrate()
 
-    @property
-    def connection(self) -> sqlite3.Connection:
-        """The calling thread's own connection."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            # Autocommit: every transaction is opened by name, in `transaction`.
-            connection = sqlite3.connect(
-                self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            self._local.connection = connection
-            with self._guard:
-                self._connections.append(connection)
-        return connection
+    def read(self, query: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """Ask for rows; inside a transaction of the calling thread, as it has left them so far."""
+        own: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if own is not None:
+            return own.execute(query, parameters).fetchall()
+        with self._connections.lent() as connection:
+            return connection.execute(query, parameters).fetchall()
+
+    def find(self, query: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
+        """Ask for one row, like `read`."""
+        rows = self.read(query, parameters)
+        return rows[0] if rows else None
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -272,17 +264,21 @@ class Database:
         ``BEGIN IMMEDIATE`` takes the write lock at once: a reader that turns writer half-way would
         meet SQLITE_BUSY without any waiting.
         """
-        connection = self.connection
-        if connection.in_transaction:
-            yield connection
+        own: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if own is not None:
+            yield own
             return
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            _roll_back(connection)  # or the next one would join it, and never commit
-            raise
+        with self._connections.lent() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            self._local.connection = connection
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(connection)  # or the next one would join it, and never commit
+                raise
+            finally:
+                self._local.connection = None
         faults.reach("store.commit")
         with self._changed:
             self._generation += 1
@@ -304,17 +300,13 @@ class Database:
             return self._generation
 
     def close(self) -> None:
-        """Close every thread's connection; the database must not be used after."""
-        with self._guard:
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
-        self._local = threading.local()
+        """Close what nobody uses; the database must not be used after."""
+        self._connections.close()
 
     def _migrate(self) -> None:
-        connection = self.connection
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;"
-            )
+        with self._connections.lent() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+                connection.executescript(
+                    f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;"
+                )

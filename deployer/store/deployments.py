@@ -144,11 +144,11 @@ class DeploymentRows:
         """
         row = None
         if deployment_id.isdecimal() and len(deployment_id) < 19:  # noqa: PLR2004 - SQLite's int64
-            row = self._database.connection.execute(
+            row = self._database.find(
                 "SELECT * FROM deployments WHERE id = ?"
                 " AND EXISTS (SELECT 1 FROM json_each(?) WHERE agent GLOB value)",
                 (int(deployment_id), json.dumps(patterns)),
-            ).fetchone()
+            )
         if row is None:
             raise DeploymentUnknownError(
                 f"cannot find deployment {deployment_id}: there is none of this id",
@@ -173,19 +173,17 @@ class DeploymentRows:
             agent: Only those of this agent.
             patterns: Only those of agents of such names.
         """
-        rows = self._database.connection.execute(
+        rows = self._database.read(
             "SELECT * FROM deployments WHERE (? IS NULL OR id < ?) AND (? IS NULL OR agent = ?)"
             " AND EXISTS (SELECT 1 FROM json_each(?) WHERE agent GLOB value)"
             " ORDER BY id DESC LIMIT ?",
             (cursor, cursor, agent, agent, json.dumps(patterns), limit),
-        ).fetchall()
+        )
         return tuple(self._deployment(row) for row in rows)
 
     def count_by_status(self) -> dict[DeploymentStatus, int]:
         """Count all deployments there have been; a status that none has is left out."""
-        rows = self._database.connection.execute(
-            "SELECT status, count(*) FROM deployments GROUP BY status"
-        )
+        rows = self._database.read("SELECT status, count(*) FROM deployments GROUP BY status")
         counts: dict[DeploymentStatus, int] = {}
         for status, count in rows:
             word = DeploymentStatus(status) if status in set(DeploymentStatus) else _UNKNOWN
@@ -206,9 +204,9 @@ class DeploymentRows:
 
     def unfinished(self) -> tuple[Deployment, ...]:
         """Read what waits or runs, the oldest first."""
-        rows = self._database.connection.execute(
+        rows = self._database.read(
             "SELECT * FROM deployments WHERE status IN ('queued', 'running') ORDER BY id"
-        ).fetchall()
+        )
         return tuple(self._deployment(row) for row in rows)
 
     def begin(self, deployment: Deployment) -> bool:
@@ -288,7 +286,7 @@ class DeploymentRows:
             )
 
     def _deployment(self, row: sqlite3.Row) -> Deployment:
-        steps = self._database.connection.execute(
+        steps = self._database.read(
             "SELECT * FROM steps WHERE deployment = ? ORDER BY position", (row["id"],)
         )
         reader = CarefulReader(row)
@@ -308,7 +306,7 @@ class DeploymentRows:
             ended_at=reader.read("ended_at", to_time, None),
             failure=reader.read("failure", _failure, None),
             steps=tuple(_step(step) for step in steps),
-            scans=reader.read("id", partial(read_reports, self._database.connection), ()),
+            scans=reader.read("id", partial(read_reports, self._database), ()),
         )
         if not reader.damage:
             return deployment

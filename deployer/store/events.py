@@ -72,10 +72,10 @@ class EventRows:
 
         Where no line is kept, the first is the one that comes next.
         """
-        row = self._database.connection.execute(
+        [row] = self._database.read(
             "SELECT (SELECT min(id) FROM events),"
             " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
-        ).fetchone()
+        )
         last = int(row[1])
         return last + 1 if row[0] is None else int(row[0]), last
 
@@ -113,7 +113,7 @@ class EventRows:
             agent: Only what concerns this agent.
             patterns: Only what concerns agents of such names.
         """
-        rows = self._database.connection.execute(
+        rows = self._database.read(
             "SELECT * FROM events WHERE id > ? AND (? IS NULL OR agent = ?)"
             " AND EXISTS (SELECT 1 FROM json_each(?) WHERE agent GLOB value) ORDER BY id LIMIT ?",
             (cursor, agent, agent, json.dumps(patterns), limit),
@@ -134,7 +134,7 @@ class EventRows:
             agent: Only what concerns this agent.
             patterns: Only what concerns agents of such names.
         """
-        rows = self._database.connection.execute(
+        rows = self._database.read(
             "SELECT * FROM events WHERE (? IS NULL OR agent = ?)"
             " AND EXISTS (SELECT 1 FROM json_each(?) WHERE agent GLOB value)"
             " ORDER BY id DESC LIMIT ?",

@@ -41,11 +41,11 @@ class IdempotencyRows:
 
     def find(self, row_id: str) -> Repeatable | None:
         """Look up what was asked with a key; what is older than a day is not known any more."""
-        row = self._database.connection.execute(
+        row = self._database.find(
             "SELECT fingerprint, deployment, answer FROM idempotency_keys"
             " WHERE id = ? AND made_at > ?",
             (row_id, to_text(now() - KEPT)),
-        ).fetchone()
+        )
         if row is None:
             return None
         deployment = None if row["deployment"] is None else str(row["deployment"])

@@ -66,9 +66,7 @@ class KeyRows:
             self._found = generation, keys
         elif digest in keys:
             return keys[digest]
-        row = self._database.connection.execute(
-            "SELECT * FROM keys WHERE digest = ?", (digest,)
-        ).fetchone()
+        row = self._database.find("SELECT * FROM keys WHERE digest = ?", (digest,))
         if row is None:  # not remembered: strangers could fill our memory
             return None
         keys[digest] = _key(row)
@@ -85,9 +83,7 @@ class KeyRows:
         Raises:
             KeyUnknownError: There is none of this id, or it was revoked.
         """
-        row = self._database.connection.execute(
-            "SELECT * FROM keys WHERE id = ?", (key_id,)
-        ).fetchone()
+        row = self._database.find("SELECT * FROM keys WHERE id = ?", (key_id,))
         if row is None:
             raise KeyUnknownError(
                 f"cannot find key {key_id[:80]!r}: there is none of this id, or it is revoked",
@@ -98,7 +94,7 @@ class KeyRows:
 
     def all(self) -> tuple[Key, ...]:
         """Read every key, the oldest first."""
-        rows = self._database.connection.execute("SELECT * FROM keys ORDER BY created_at, id")
+        rows = self._database.read("SELECT * FROM keys ORDER BY created_at, id")
         return tuple(_key(row) for row in rows)
 
     def set_used(self, key_id: str) -> None:

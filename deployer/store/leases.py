@@ -40,14 +40,12 @@ class LeaseRows:
 
     def of_program(self, program: str) -> PortLease | None:
         """Find the port that a program holds."""
-        row = self._database.connection.execute(
-            "SELECT * FROM leases WHERE program = ?", (program,)
-        ).fetchone()
+        row = self._database.find("SELECT * FROM leases WHERE program = ?", (program,))
         return None if row is None else _lease(row)
 
     def all(self) -> tuple[PortLease, ...]:
         """Read every lease, by port."""
-        rows = self._database.connection.execute("SELECT * FROM leases ORDER BY port")
+        rows = self._database.read("SELECT * FROM leases ORDER BY port")
         return tuple(_lease(row) for row in rows)
 
     def free(self, program: str) -> None:

@@ -42,11 +42,11 @@ class PackageRows:
             checksum: Either of the two.
             patterns: Only if it is for an agent of such a name.
         """
-        row = self._database.connection.execute(
+        row = self._database.find(
             "SELECT * FROM packages WHERE (md5 = ? OR sha256 = ?)"
             " AND EXISTS (SELECT 1 FROM json_each(?) WHERE agent GLOB value)",
             (checksum, checksum, json.dumps(patterns)),
-        ).fetchone()
+        )
         return None if row is None else _package(row)
 
     def get(self, checksum: str, patterns: tuple[str, ...] = EVERY_AGENT) -> Package:
@@ -104,7 +104,7 @@ class PackageRows:
 
     def all(self) -> tuple[Package, ...]:
         """Read every package, the newest first."""
-        rows = self._database.connection.execute("SELECT * FROM packages ORDER BY received_at DESC")
+        rows = self._database.read("SELECT * FROM packages ORDER BY received_at DESC")
         return tuple(_package(row) for row in rows)
 
     def touch(self, sha256: str) -> None:

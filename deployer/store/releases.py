@@ -106,26 +106,26 @@ class ReleaseRows:
 
     def find(self, agent: str, number: int | None) -> Release | None:
         """Read one release if it is there."""
-        row = self._database.connection.execute(
+        row = self._database.find(
             "SELECT * FROM releases WHERE agent = ? AND number = ?", (agent, number)
-        ).fetchone()
+        )
         return None if row is None else _release(row)
 
     def of_agent(self, agent: str) -> tuple[Release, ...]:
         """Read the releases of one agent, the newest first."""
-        rows = self._database.connection.execute(
+        rows = self._database.read(
             "SELECT * FROM releases WHERE agent = ? ORDER BY number DESC", (agent,)
         )
         return tuple(_release(row) for row in rows)
 
     def all(self) -> tuple[Release, ...]:
         """Read every release."""
-        rows = self._database.connection.execute("SELECT * FROM releases ORDER BY agent, number")
+        rows = self._database.read("SELECT * FROM releases ORDER BY agent, number")
         return tuple(_release(row) for row in rows)
 
     def current(self) -> dict[str, Release]:
         """Read the current release of every agent that has one, by the agent's name."""
-        rows = self._database.connection.execute(
+        rows = self._database.read(
             "SELECT releases.* FROM releases"
             " JOIN agents ON agents.name = releases.agent AND agents.current = releases.number"
         )
@@ -133,12 +133,12 @@ class ReleaseRows:
 
     def current_of_package(self, sha256: str) -> Release | None:
         """Find the current release that was made from this package."""
-        row = self._database.connection.execute(
+        row = self._database.find(
             "SELECT releases.* FROM releases"
             " JOIN agents ON agents.name = releases.agent AND agents.current = releases.number"
             " WHERE releases.sha256 = ?",
             (sha256,),
-        ).fetchone()
+        )
         return None if row is None else _release(row)
 
     def set_status(self, release: Release, status: ReleaseStatus) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -12,9 +11,9 @@ from deployer.scan_reports import Finding, ScanReport, ScanStatus, Severity
 from deployer.store.database import Database
 
 
-def read_reports(connection: sqlite3.Connection, deployment_id: int) -> tuple[ScanReport, ...]:
+def read_reports(database: Database, deployment_id: int) -> tuple[ScanReport, ...]:
     """Read what was said during a deployment, in the order it was said."""
-    rows = connection.execute(
+    rows = database.read(
         "SELECT report FROM scans WHERE deployment = ? ORDER BY position", (deployment_id,)
     )
     return tuple(_report(row["report"]) for row in rows)
@@ -43,12 +42,11 @@ class ScanRows:
 
         Numbers begin anew when an agent was removed and its name is used again: the latest counts.
         """
-        connection = self._database.connection
-        (made_by,) = connection.execute(
+        [(made_by,)] = self._database.read(
             "SELECT max(id) FROM deployments WHERE agent = ? AND release = ? AND NOT is_rollback",
             (release.agent, release.number),
-        ).fetchone()
-        return () if made_by is None else read_reports(connection, made_by)
+        )
+        return () if made_by is None else read_reports(self._database, made_by)
 
 
 def _report(text: str) -> ScanReport:

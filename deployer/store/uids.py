@@ -14,21 +14,17 @@ class UidRows:
 
     def find(self, agent: str) -> int | None:
         """Read the uid of an agent, if it has one."""
-        row = self._database.connection.execute(
-            "SELECT uid FROM uids WHERE agent = ?", (agent,)
-        ).fetchone()
+        row = self._database.find("SELECT uid FROM uids WHERE agent = ?", (agent,))
         return None if row is None else int(row["uid"])
 
     def all(self) -> dict[str, int]:
         """Read every uid, by agent."""
-        rows = self._database.connection.execute("SELECT agent, uid FROM uids ORDER BY agent")
+        rows = self._database.read("SELECT agent, uid FROM uids ORDER BY agent")
         return {row["agent"]: int(row["uid"]) for row in rows}
 
     def given(self) -> int:
         """Count the uids that were ever given."""
-        row = self._database.connection.execute(
-            "SELECT seq FROM sqlite_sequence WHERE name = 'uids'"
-        ).fetchone()
+        row = self._database.find("SELECT seq FROM sqlite_sequence WHERE name = 'uids'")
         return 0 if row is None else int(row["seq"])
 
     def add(self, agent: str, uid: int) -> bool:
