@@ -9,20 +9,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from deployer import faults, packages
 from deployer.disks import require_space
 from deployer.environments import Environments
 from deployer.errors import (
     DeployerError,
     DeploymentAbandonedError,
     DeploymentCanceledError,
-    ReleaseDamagedError,
     ReleaseInUseError,
     SupervisordUnreachableError,
     TooManyAgentsError,
 )
 from deployer.journals import Journal
-from deployer.launches import read_manifest, requirements_of
 from deployer.model import (
     Agent,
     Deployment,
@@ -34,14 +31,11 @@ from deployer.model import (
     Strategy,
 )
 from deployer.parts import Parts
+from deployer.preparations import Preparations
 from deployer.runs import Run, Runs
-from deployer.scan_reports import summary
 from deployer.scans import Scans
 
 _log: Final = logging.getLogger(__name__)
-
-_ENVIRONMENT_INODES: Final = 20_000
-"""What a large environment takes; a package index cannot tell beforehand."""
 
 _TAKE_OVER_BYTES: Final = 16 * 1024**2
 _TAKE_OVER_INODES: Final = 64
@@ -57,17 +51,13 @@ class Deployments:
 
     def __init__(self, parts: Parts, environments: Environments, runs: Runs, scans: Scans) -> None:
         """Work with the parts of one server."""
-        self._scans = scans
         self._state = parts.state
         self._settings = parts.settings
         self._store = parts.store
         self._files = parts.files
-        self._reader_uid = parts.isolation.reader_uid
-        self._trust = parts.trust
-        self._secrets = parts.secrets
         self._retries = parts.retries
         self._instruments = parts.instruments
-        self._environments = environments
+        self._preparations = Preparations(parts, environments, runs, scans)
         self._runs = runs
 
     def run(self, deployment: Deployment, *, canceled: Callable[[], bool]) -> None:
@@ -156,7 +146,7 @@ class Deployments:
     def _put_live(self, deployment: Deployment, journal: Journal) -> None:
         agent = self._store.agents.find(deployment.agent) or self._new_agent(deployment.agent)
         before = self._current_release(agent)
-        release = self._release(deployment, journal)
+        release = self._preparations.prepare(deployment, journal)
         is_wanted_up = deployment.start or agent.desired is Desired.RUNNING
         port: int | None = None
         if not is_wanted_up:
@@ -219,78 +209,6 @@ class Deployments:
                 hint="remove an agent, or raise max_agents in the settings",
             )
         return self._store.agents.add(name)
-
-    def _release(self, deployment: Deployment, journal: Journal) -> Release:
-        """Find the release to go back to, or make a new one."""
-        if deployment.is_rollback and deployment.release is not None:
-            release = self._store.releases.get(deployment.agent, deployment.release)
-            with journal.step("verify") as note:
-                self._trust.require_vouched(release.agent, release.version, release.sha256)
-                self._secrets.require(release.agent, release.manifest)
-                self._require_intact(release)
-                note.message = f"release {release.number} is as it was installed"
-            return release
-        package = self._store.packages.get(deployment.sha256)
-        with journal.step("validate") as note:
-            self._trust.require_vouched(package.agent, package.version, package.sha256)
-            self._secrets.require(package.agent, package.manifest)
-            requirements = requirements_of(package, self._settings)
-            wanted = read_manifest(package.manifest).dependencies.python
-            python = self._environments.choose_python(wanted, uid=self._reader_uid)
-            note.message = f"Python {python.version}"
-        with journal.step("unpack") as note:
-            require_space(self._state.root, package.unpacked_bytes, package.entries)
-            with self._store.transaction():  # or a release could be nobody's after a crash
-                release = self._store.releases.add(package)
-                self._store.deployments.set_release(deployment, release.number)
-            self._files.prepare(release.agent, release.number)
-            packages.unpack(
-                self._files.archive(package.sha256),
-                self._state.code(release.agent, release.number),
-                self._settings.limits,
-            )
-            faults.reach("packages.unpack")
-            note.message = f"release {release.number}"
-        with journal.step("install") as note:
-            require_space(self._state.root, self._settings.limits.free_bytes, _ENVIRONMENT_INODES)
-            self._runs.require_logs(release.agent)
-            built = self._environments.build(
-                self._state.venv(release.agent, release.number),
-                self._state.requirements_lock(release.agent, release.number),
-                requirements,
-                python,
-                log=self._state.install_log(release.agent, release.number),
-                earlier_locks=self._files.locks(self._store.releases.of_agent(release.agent)),
-                canceled=journal.canceled,
-            )
-            faults.reach("environments.build")
-            self._files.seal(release, built.seal)
-            self._store.releases.set_installed(release, str(python.path))
-            release = self._store.releases.get(release.agent, release.number)
-            self._files.write_record(release)
-            note.message = built.summary
-        with journal.step("scan") as note:
-            code = self._state.code(release.agent, release.number)
-            reports = self._scans.scan(code, built.packages)
-            self._store.scans.add(deployment.id, reports)
-            note.message = summary(reports)
-            self._scans.require_unblocked(release.agent, reports)
-        self._store.events.add(
-            "release.made",
-            release.agent,
-            f"release {release.number} of {release.agent} was made from package {release.md5}",
-        )
-        return release
-
-    def _require_intact(self, release: Release) -> None:
-        """Make sure that a release is what was installed, before anything is stopped for it."""
-        breach = self._runs.find_obstacle(release)
-        if breach:
-            raise ReleaseDamagedError(
-                f"cannot roll {release.agent} back to release {release.number}: {breach}",
-                cause=breach,
-                hint="deploy its package again with force, or roll back to another release",
-            )
 
     def _activate(
         self, agent: Agent, release: Release, before: Release | None, port: int | None

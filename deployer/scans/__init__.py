@@ -14,10 +14,10 @@ from deployer.scan_reports import NOT_SCANNED, ScanReport, ScanStatus
 from deployer.scans import advisories
 from deployer.scans.advisories import Advisories
 from deployer.scans.commands import scan_by_command
-from deployer.scans.sources import scan_sources
+from deployer.scans.sources import Look, Sources, scan_sources
 from deployer.settings.scans import ScanSettings
 
-__all__ = ["Scans", "scan_sources"]
+__all__ = ["Look", "Scans", "scan_sources"]
 
 
 class Scans:
@@ -33,18 +33,30 @@ class Scans:
         self._settings = settings
         self._tmp = tmp
         self._advisories = Advisories(settings.osv_archive)
+        self._sources = Sources()
 
-    def scan(self, code: Path, packages: Sequence[tuple[str, str]]) -> tuple[ScanReport, ...]:
+    def begin(self, code: Path) -> Look:
+        """Begin to look into a package's code, which is done while its dependencies are installed.
+
+        Args:
+            code: The unpacked package, which stays as it is.
+
+        Returns:
+            For `scan`; as a context it ends with its block.
+        """
+        return self._sources.begin(code)
+
+    def scan(self, look: Look, packages: Sequence[tuple[str, str]]) -> tuple[ScanReport, ...]:
         """Have every scanner look at a release.
 
         Args:
-            code: The unpacked package.
+            look: What was begun with its code.
             packages: Name and version of all that is installed for it.
         """
         seconds = self._settings.seconds
-        reports = [scan_sources(code, timeout_seconds=seconds), self.scan_packages(packages)]
+        reports = [look.report(timeout_seconds=seconds), self.scan_packages(packages)]
         if command := self._settings.command:
-            reports.append(scan_by_command(command, code, self._tmp, timeout_seconds=seconds))
+            reports.append(scan_by_command(command, look.code, self._tmp, timeout_seconds=seconds))
         return tuple(reports)
 
     def scan_packages(self, packages: Sequence[tuple[str, str]]) -> ScanReport:

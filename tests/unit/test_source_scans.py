@@ -6,12 +6,14 @@ import base64
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deployer.scan_reports import RULES, Finding, ScanReport, ScanStatus, Severity
 from deployer.scans import scan_sources, sources
+from deployer.scans.sources import Sources
 
 SECONDS = 30.0
 
@@ -146,8 +148,8 @@ def test_a_parser_that_dies_is_a_finding_and_the_look_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules_file = Path(sources.source_rules.__file__ or "")
-    parse = "    try:\n        tree = ast.parse"
-    die = "    if b'die' in data:\n        os.kill(os.getpid(), 11)\n"
+    parse = "    try:\n        tree = compile"
+    die = "    if b'die' in data:\n        import os\n        os.kill(os.getpid(), 11)\n"
     text = rules_file.read_text().replace(parse, die + parse)
     dying = tmp_path / "dying.py"
     dying.write_text(text)
@@ -170,6 +172,51 @@ def test_a_parser_that_dies_is_a_finding_and_the_look_goes_on(
     for number in range(5):
         (code / f"{number}.py").write_text("die")
     assert scan(code).status is ScanStatus.NOT_SCANNED
+
+
+def test_what_was_parsed_is_known_again_by_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Sources()
+
+    def look(name: str, **files: str) -> list[tuple[str, str]]:
+        code = tmp_path / name
+        code.mkdir()
+        for file, content in files.items():
+            (code / file.replace("__", ".")).write_text(content)
+        with kept.begin(code) as begun:
+            report = begun.report(timeout_seconds=SECONDS)
+        assert report.status is ScanStatus.FINDINGS
+        return [(each.file, each.rule) for each in report.findings]
+
+    assert look("one", a__py="eval(x)") == [("a.py", "dynamic-code")]
+    with monkeypatch.context() as patch:
+        patch.setattr(sources.sys, "executable", "/nowhere/python")
+        assert look("two", a__py="eval(x)", b__pth="import os") == [
+            ("a.py", "dynamic-code"),
+            ("b.pth", "pth-file"),
+        ]
+    assert look("three", a__py="exec(b64decode(x))") == [("a.py", "decoded-code")]
+    # The same bytes under a name that runs by itself.
+    assert look("four", sitecustomize__py="eval(x)") == [
+        ("sitecustomize.py", "site-hook"),
+        ("sitecustomize.py", "dynamic-code"),
+    ]
+
+
+def test_a_look_that_nobody_asks_about_ends_with_its_block(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1")
+
+    def processes() -> list[psutil.Process]:
+        return [
+            each
+            for each in psutil.Process().children()
+            if str(tmp_path) in " ".join(each.cmdline())
+        ]
+
+    with Sources().begin(tmp_path):
+        pass
+    assert not processes()
 
 
 def test_a_look_that_takes_too_long_is_none(tmp_path: Path) -> None:
