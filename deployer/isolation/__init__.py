@@ -288,7 +288,5 @@ def _below(paths: Sequence[Path], covers: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(
         path
         for path in dict.fromkeys(paths)
-        if path.exists()
-        and path.resolve() == path
-        and any(path.is_relative_to(cover) for cover in covers)
+        if surroundings.is_below(path, covers) and path.exists() and path.resolve() == path
     )

@@ -23,6 +23,8 @@ READABLE: Final = tuple(
 )
 """Programs, libraries, and what describes the machine; modes decide about the rest."""
 
+_ABOVE_READABLE: Final = {each for path in READABLE for each in (path, *path.parents)}
+
 DEVICES: Final = tuple(
     Path("/dev") / name
     for name in ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
@@ -53,7 +55,7 @@ def covers(root: Path, uid: int | None, shared_bytes: int) -> tuple[Cover, ...]:
     chosen: list[Cover] = []
     for cover in sorted(found, key=lambda each: len(each.path.parts)):
         is_real = cover.path.is_dir() and cover.path.resolve() == cover.path
-        if is_real and not any(cover.path.is_relative_to(each.path) for each in chosen):
+        if is_real and not is_below(cover.path, [each.path for each in chosen]):
             chosen.append(cover)
     return tuple(chosen)
 
@@ -65,17 +67,23 @@ def installation(python: Path) -> tuple[Path, ...]:
     """
     prefix = python.parent.parent
     parts = (python, *(prefix / name for name in _INSTALLATION))
-    return tuple(
-        path
-        for path in parts
-        if path.exists() and not any(path.is_relative_to(each) for each in READABLE)
-    )
+    return tuple(path for path in parts if not is_below(path, READABLE) and path.exists())
+
+
+def is_below(path: Path, roots: Iterable[Path]) -> bool:
+    """Tell whether a path is one of roots, or lies below one.
+
+    `Path.is_relative_to` takes as long for each of them as this does for all: with a hundred such
+    questions to each start that counts.
+    """
+    return not {path, *path.parents}.isdisjoint(roots)
 
 
 def without(paths: Iterable[Path], root: Path) -> Iterator[Path]:
     """Give paths, but instead of one that holds root all that lies beside the way to it."""
+    above = {root, *root.parents}
     for path in paths:
-        if not root.is_relative_to(path):
+        if path not in above:
             yield path
         elif path != root:
             with suppress(OSError):
@@ -102,7 +110,5 @@ def _homes() -> Iterator[Path]:
     with suppress(KeyError, OSError):
         names = {pwd.getpwuid(os.geteuid()).pw_dir, os.environ.get("HOME", "/")}
         for home in map(Path, sorted(names)):
-            if home.is_absolute() and not any(
-                each.is_relative_to(home) or home.is_relative_to(each) for each in READABLE
-            ):
+            if home.is_absolute() and home not in _ABOVE_READABLE and not is_below(home, READABLE):
                 yield home
