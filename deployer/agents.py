@@ -259,6 +259,7 @@ class Agents:
             AgentUnknownError: There is none of this name.
             NotInstalledError: It has no release yet.
             SecretUnavailableError: It refers to a secret that it cannot be given; it runs on.
+            ReleaseDamagedError: It could not come up again, and is in quarantine; it runs on.
             StartError: It did not come up again.
         """
         self._release(name)
@@ -268,7 +269,6 @@ class Agents:
             self._store.agents.set_desired(name, Desired.RUNNING)
             self._store.events.add("agent.restarting", name, f"{name} is restarted: {reason}")
             self._retries.forget(name)
-            self._runs.take_down(release, for_successor=True)
             self._bring_up(release)
             return self.view(name)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import select
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 import psutil
@@ -172,6 +175,17 @@ class ProcessTable:
 
 def is_running(pid: int) -> bool:
     """Tell from the kernel whether a process runs: one that only waits to be reaped does not."""
+    with suppress(OSError, AttributeError):  # AttributeError: not Linux
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
+        try:
+            ended = select.poll()
+            ended.register(descriptor, select.POLLIN)
+            return not ended.poll(0)
+        finally:
+            os.close(descriptor)
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:

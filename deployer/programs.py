@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import signal
+import stat
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -299,6 +300,8 @@ def _startretries(restarts: RestartPolicy) -> int:
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file that only its owner may read, and move it in place once it is on the disk.
 
+    One that is like that already stays: most starts change nothing, and two syncs take 3 ms.
+
     The directory is not synced, for that doubles the time: a power cut may bring the file before
     back, but never leaves half a one.
 
@@ -306,6 +309,8 @@ def replace_file(path: Path, content: bytes) -> None:
         path: Where it goes; its directory is made, 0700, if it is missing.
         content: All of it.
     """
+    if _is_so_already(path, content):
+        return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
@@ -319,3 +324,14 @@ def replace_file(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _is_so_already(path: Path, content: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        return (
+            (status.st_mode, status.st_uid) == (stat.S_IFREG | 0o600, os.geteuid())
+            and status.st_size == len(content)
+            and path.read_bytes() == content
+        )
+    return False

@@ -62,7 +62,7 @@ class Run:
         release: What runs.
         port: Where it listens.
         pid: Its main process.
-        began: When it was asked for, on the monotonic clock.
+        began: When its start began, on the monotonic clock.
         is_gapless: Its socket was held all the time: clients waited, and none was refused.
     """
 
@@ -190,7 +190,10 @@ class Runs:
             StopError: Its process lives on all the same.
         """
         program = release.program
-        if not _is_down(self._processes.look_up(program)):
+        # What is known to be up is stopped at once; that a program is down is to be sure of.
+        if not (
+            _is_down(self._processes.get(program)) and _is_down(self._processes.look_up(program))
+        ):
             stop_seconds = _manifest(release).deployment.stop_seconds
             self._supervisord.stop(program, for_successor=for_successor)
             if not self._processes.wait(
@@ -365,8 +368,8 @@ class Runs:
         )
 
     def _bring_up(self, release: Release, place: Place, watcher: Watcher, avoid: set[int]) -> Run:
-        began = time.monotonic()
         self.take_down(release, for_successor=True)
+        began = time.monotonic()
         held = self._sockets.held_port(release)
         if held is None:  # the release before may have had its socket held
             self.let_go(release)
@@ -444,8 +447,7 @@ class Runs:
             )
             faults.reach("launches.launch_policy")
             self._parts.programs.write(policy, self.restart_policy(release))
-        self._supervisord.apply(program, RestartPolicy(enabled=False))
-        self._processes.receive(self._supervisord.start(program))
+        self._processes.receive(self._supervisord.start(program, RestartPolicy(enabled=False)))
         if not self._processes.wait(program, _has_begun, timeout_seconds=_SPAWN_SECONDS):
             raise StartError(
                 f"cannot start {release.agent}: supervisord did not start its process within"

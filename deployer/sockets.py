@@ -79,7 +79,9 @@ class Sockets:
 
     def let_go(self, port: int | None) -> None:
         """Close the socket held at a port, if there is one and no process uses it."""
-        if port is not None and self._supervisord.holds_sockets:
+        if port is None or not self._supervisord.holds_sockets:
+            return
+        if not ports.can_bind(port, host=self.host):  # else nobody listens there
             self._supervisord.let_go(self.host, port)
 
     def ask(

@@ -77,8 +77,12 @@ class Supervisord(Protocol):
     def remove(self, program: str) -> None:
         """Make supervisord forget a program that is not running; one that it never knew is fine."""
 
-    def start(self, program: str) -> Process:
+    def start(self, program: str, restarts: RestartPolicy | None = None) -> Process:
         """Start a program and forget how often it died; one that runs already is fine.
+
+        Args:
+            program: Which program.
+            restarts: If given, it is made known first, as by `apply`.
 
         Returns:
             How it is then.
@@ -181,9 +185,10 @@ class PluginSupervisord:
         """See `Supervisord.remove`."""
         self._rpc.call(f"remove {program}", "agents.remove", program)
 
-    def start(self, program: str) -> Process:
+    def start(self, program: str, restarts: RestartPolicy | None = None) -> Process:
         """See `Supervisord.start`."""
-        answer = self._rpc.call(f"start {program}", "agents.start", program)
+        numbers = "" if restarts is None else json.dumps(asdict(restarts))
+        answer = self._rpc.call(f"start {program}", "agents.start", program, numbers)
         return process_from_document(json.loads(answer))
 
     def stop(self, program: str, *, for_successor: bool = False) -> None:
@@ -266,8 +271,10 @@ class StockSupervisord:
         act = f"remove {program}"
         self._rpc.call(act, "supervisor.removeProcessGroup", program, fine=(Faults.BAD_NAME,))
 
-    def start(self, program: str) -> Process:
+    def start(self, program: str, restarts: RestartPolicy | None = None) -> Process:
         """See `Supervisord.start`."""
+        if restarts is not None:
+            self.apply(program, restarts)
         act = f"start {program}"
         info = self._rpc.call(act, "supervisor.getProcessInfo", program)
         if info["statename"] == State.STOPPING:

@@ -82,9 +82,14 @@ class Groups:
         Raises:
             RPCError: The file is broken, or differs from the config of a program that runs.
         """
-        config = self._read(name)
+        text = self._read(name)
         present = self.find(name)
+        if present is not None and present.config.text == text:
+            present.restarts.policy = policy
+            return "updated"
+        config = self.parse(name, text)
         if present is not None and self._says_the_same(present, config):
+            present.config.text = text
             present.config.autorestart = config.autorestart
             present.config.startretries = config.startretries
             present.restarts.policy = policy
@@ -126,6 +131,7 @@ class Groups:
         # as a reread would: else it would find a difference
         shared = self._options.configroot.supervisord.environment
         config.environment = {**shared, **config.environment}
+        config.text = text
         return config
 
     def find(self, name: str) -> AgentProcess | None:
@@ -151,14 +157,13 @@ class Groups:
         due = (process.seconds_until_due() for process in self._attention.awake)
         return min((seconds for seconds in due if seconds is not None), default=None)
 
-    def _read(self, name: str) -> AgentConfig:
+    def _read(self, name: str) -> str:
         if agent_of_program(name) is None:  # it becomes a path
             raise RPCError(Faults.BAD_NAME, name)
         try:
-            text = (self._conf_d / f"{name}.conf").read_text()
+            return (self._conf_d / f"{name}.conf").read_text()
         except (OSError, UnicodeError) as error:
             raise RPCError(Faults.CANT_REREAD, f"cannot read {name}.conf: {error}") from error
-        return self.parse(name, text)
 
     def _list(self, group: ProcessGroupConfig) -> None:
         """Put a config where supervisord keeps them, so that a reread finds no difference."""

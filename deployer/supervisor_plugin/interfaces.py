@@ -72,13 +72,19 @@ class AgentsInterface:
         self._process(name).restarts.policy = _policy(restarts)
         return True
 
-    def start(self, name: str) -> str:
+    def start(self, name: str, restarts: str = "") -> str:
         """Start a program; one that waits for its next try is started at once.
+
+        Args:
+            name: The program.
+            restarts: If there are any, it is made known first, as by `apply`.
 
         Returns:
             What `state` says of it then.
         """
         self._take_orders()
+        if restarts:
+            self.apply(name, restarts)
         process = self._process(name)
         state = process.get_state()
         if state in {ProcessStates.STARTING, ProcessStates.RUNNING}:

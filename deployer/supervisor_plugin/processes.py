@@ -57,7 +57,13 @@ _HANDLED_BY_SUPERVISORD = (
 
 
 class AgentConfig(ProcessConfig):  # type: ignore[misc]  # supervisor has no types
-    """A program's config that makes our kind of process; equals a stock one that says the same."""
+    """A program's config that makes our kind of process; equals a stock one that says the same.
+
+    Attributes:
+        text: What it was read from; None: by supervisord itself, from a file that nobody kept.
+    """
+
+    text: str | None = None
 
     def __init__(
         self,

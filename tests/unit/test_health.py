@@ -274,12 +274,12 @@ def test_the_first_good_answer_ends_the_wait() -> None:
     assert 1002 <= clock.now < 1002.25
 
 
-def test_a_start_of_60_ms_is_noticed_within_10_ms() -> None:
+def test_a_start_of_60_ms_is_noticed_within_5_ms() -> None:
     clock = Clock()
 
     wait(lambda: GOOD if clock.now >= 1000.06 else BAD, clock)
 
-    assert clock.now < 1000.07
+    assert clock.now < 1000.065
 
 
 def test_pauses_grow_to_a_quarter_of_a_second_and_no_further() -> None:
@@ -287,9 +287,9 @@ def test_pauses_grow_to_a_quarter_of_a_second_and_no_further() -> None:
 
     wait(lambda: BAD, clock)
 
-    assert clock.slept[0] == 0.005
+    assert clock.slept[0] == 0.002
     assert max(clock.slept) == 0.25
-    assert len(clock.slept) < 300
+    assert len(clock.slept) < 350
 
 
 def test_the_deadline_ends_the_wait_with_the_last_answer() -> None:
@@ -346,7 +346,7 @@ def test_a_real_server_that_comes_late_is_noticed_in_time() -> None:
     thread.join(timeout=10)
 
     assert answer.healthy
-    assert noticed_at - listening_at[0] < 0.1  # 6 ms on an idle machine
+    assert noticed_at - listening_at[0] < 0.1  # 3 ms on an idle machine
 
 
 def test_asking_two_hundred_agents_costs_less_than_a_twentieth_of_a_core() -> None:
