@@ -161,6 +161,10 @@ class Programs:
         names = (path.name for path in self._state.policies.glob("*"))
         return tuple(sorted(name for name in names if agent_of_program(name)))
 
+    def is_written(self, program: str) -> bool:
+        """Tell whether `names` names a program."""
+        return self._state.policy(program).exists()
+
     def write_supervisord_conf(
         self, service_command: Sequence[str], *, identifier: str = "atoll-deployer"
     ) -> Credentials:

@@ -173,9 +173,8 @@ class Runs:
 
     def is_known(self, release: Release) -> bool:
         """Tell whether supervisord, or its next start, knows a program of this release."""
-        return (
-            self._processes.get(release.program) is not None
-            or release.program in self._parts.programs.names()
+        return self._processes.get(release.program) is not None or self._parts.programs.is_written(
+            release.program
         )
 
     def take_down(self, release: Release, *, for_successor: bool = False) -> None:
@@ -249,13 +248,14 @@ class Runs:
 
     def discard(self, release: Release) -> None:
         """Take a release down and remove its program from supervisord and from conf.d."""
-        self.take_down(release)
-        self._supervisord.remove(release.program)
-        self._parts.programs.delete(release.program)
+        if self.is_known(release):  # else that was done, mostly when the next one went live
+            self.take_down(release)
+            self._supervisord.remove(release.program)
+            self._parts.programs.delete(release.program)
+            self._processes.look_up(release.program)
         venv = self._state.venv(release.agent, release.number)
         for each in (venv.parent, venv):  # an environment that it shares is compiled on
             self._parts.compilations.end(each)
-        self._processes.look_up(release.program)
 
     def free_identity(self, agent: str) -> None:
         """Let others have the user of an agent of which nothing is left."""
