@@ -77,8 +77,8 @@ class Holdings:
 
     Attributes:
         memory: Bytes that nobody shares.
-        descriptors: Open ones, but for those of the database: each thread has a connection to it,
-            from when it first needs one.
+        descriptors: Open ones, but for those of the database: SQLite keeps one that it closed for
+            the next connection, while others are open.
         connections: Descriptors of the database, three to a connection.
         threads: How many there are.
     """

@@ -11,6 +11,8 @@ from typing import Final
 
 _BUSY_SECONDS: Final = 10.0
 _MOST_IDLE: Final = 4
+_CACHE_KIB: Final = 256
+"""For pages, each; what more is read again is in the kernel's memory anyway."""
 
 
 class Connections:
@@ -59,4 +61,5 @@ class Connections:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         return connection
