@@ -92,10 +92,13 @@ def _ours(server: RunningServer, case: Case, number: int) -> float:
     name = "known" if case.is_known else f"new-{number}"
     package = _package(name, case, str(number))
     began = time.perf_counter()
-    server.client.deploy(package)
+    deployment = server.client.deploy(package).deployment
     seconds = time.perf_counter() - began
     agent = server.client.agent(name)
     assert agent.status == "running", agent
+    assert deployment is not None
+    (installed,) = (step.message for step in deployment.steps if step.name == "install")
+    assert case.is_shared or "environment reused" not in installed, installed
     if case.is_known:
         server.client.stop(name)
     else:
@@ -104,7 +107,7 @@ def _ours(server: RunningServer, case: Case, number: int) -> float:
 
 
 def _package(name: str, case: Case, mark: str) -> bytes:
-    extra = {"requirements.txt": case.requirements, "mark": mark}
+    extra = {"requirements.txt": case.requirements, "mark.py": f"MARK = {mark!r}\n"}
     return zip_package("stdlib_agent", name=name, extra_files=extra)
 
 

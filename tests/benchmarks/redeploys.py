@@ -64,5 +64,5 @@ def _deploy(server: RunningServer, strategy: str, package: bytes) -> float:
 
 
 def _package(mark: str, requirements: str) -> bytes:
-    extra = {"requirements.txt": requirements, "mark": mark}
+    extra = {"requirements.txt": requirements, "mark.py": f"MARK = {mark!r}\n"}
     return zip_package("stdlib_agent", name=_NAME, extra_files=extra)
