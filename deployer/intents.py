@@ -39,7 +39,7 @@ class Intents:
         Returns:
             Whether there was one.
         """
-        if process is None:
+        if process is None or (process.last_act and not process.last_act.is_operators):
             return False
         with self._guard:  # or two who look at once would both write it down
             agent = self._store.agents.find(release.agent)

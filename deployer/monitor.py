@@ -158,8 +158,10 @@ class Monitor:
         if not is_ours and not self._supervisord.limits_restarts and is_death(was, process):
             self._limit_restarts(release)
         self._write_change(agent, release, was, process, is_ours=is_ours)
-        # What this server finds at its start has run before.
-        if not is_ours and was is not None and process.pid not in {None, was.pid}:
+        # What this server finds at its start has run before. A restart is nobody's act, though
+        # whoever ended the run before may still hold the lock.
+        is_new = was is not None and process.pid not in {None, was.pid}
+        if is_new and (not is_ours or process.restarts > 0):
             self._write_run(release, process)
 
     def _write_change(

@@ -420,10 +420,9 @@ class Runs:
         """Lease the first port of a place that is nobody's; held is the agent's own already."""
         self._store.leases.free(release.program)
         for _ in range(_LEASE_TRIES):
-            leased = {lease.port for lease in self._store.leases.all()}
             port = ports.choose_port(
                 place.ports,
-                leased | avoid,
+                self._store.leases.ports() | avoid,
                 preferred=place.wishes,
                 is_free=lambda port: (
                     port == held or ports.can_bind(port, host=self._settings.bind_address)
@@ -490,8 +489,9 @@ class Runs:
                 still_alive=still_wanted,
                 deadline=time.monotonic() + question.start_seconds / 2,
             )
-            is_over = not log.has_grown() and time.monotonic() >= deadline
-            if answer.healthy or is_over or watcher.canceled() or not self._lives(run):
+            if answer.healthy or watcher.canceled() or not self._lives(run):
+                break
+            if not log.has_grown() and time.monotonic() >= deadline:
                 break
         self._judge(run, answer, log, watcher)
         is_own = ports.listens(run.pid, run.port)

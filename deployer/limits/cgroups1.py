@@ -59,11 +59,11 @@ class Cgroups1:
 
     def oom_kills(self, group: Path) -> int:
         """Tell how often a process of a group was killed because the group was out of memory."""
-        return read_counter(group / "memory.oom_control", "oom_kill")  # since Linux 4.13
+        return read_counter(f"{group}/memory.oom_control", "oom_kill")  # since Linux 4.13
 
     def refused_forks(self, group: Path) -> int:
         """Tell how often a process of a group could not start another for the limit of them."""
-        return read_counter(group / "pids.events", "max")
+        return read_counter(f"{group}/pids.events", "max")
 
     def _settings(self, controller: str, allowance: Allowance) -> tuple[tuple[str, str], ...]:
         if controller == "memory" and allowance.memory_bytes is not None:

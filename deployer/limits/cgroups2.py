@@ -82,11 +82,11 @@ class Cgroups2:
 
     def oom_kills(self, group: Path) -> int:
         """Tell how often a process of a group was killed because the group was out of memory."""
-        return read_counter(group / "memory.events", "oom_kill")
+        return read_counter(f"{group}/memory.events", "oom_kill")
 
     def refused_forks(self, group: Path) -> int:
         """Tell how often a process of a group could not start another for the limit of them."""
-        return read_counter(group / "pids.events", "max")
+        return read_counter(f"{group}/pids.events", "max")
 
     def _enable(self, group: Path, controller: str) -> None:
         control = group / _CONTROL

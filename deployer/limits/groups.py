@@ -54,20 +54,26 @@ def pids_in(group: Path) -> tuple[int, ...]:
     A process of another pid namespace is listed as 0, which as an address would mean ourselves.
     """
     try:
-        pids = map(int, (group / PROCESSES).read_text().split())
+        pids = map(int, _read(f"{group}/{PROCESSES}").split())
         return tuple(pid for pid in pids if pid > 0)
     except (OSError, ValueError):
         return ()
 
 
-def read_counter(file: Path, word: str) -> int:
+def read_counter(file: str, word: str) -> int:
     """Read the number behind a word in a file of words and numbers; 0 when it is not there."""
     with contextlib.suppress(OSError):
-        for line in file.read_text().splitlines():
+        for line in _read(file).decode().splitlines():
             name, _, count = line.partition(" ")
             if name == word:
                 return int(count)
     return 0
+
+
+def _read(file: str) -> bytes:
+    """Read a file of the kernel's: of each agent several are read every few seconds."""
+    with open(file, "rb", buffering=0) as raw:  # noqa: PTH123 - pathlib costs as much as the kernel
+        return raw.read()
 
 
 def run_groups(root: Path) -> Iterator[RunGroup]:

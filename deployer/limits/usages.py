@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,9 @@ from typing import Final
 from deployer.state_dir import MARKER, PROGRAM
 
 _HISTORY: Final = 60
+_PARTIAL_LOOKS: Final = 4
+"""So many looks in a row pass strangers over."""
+
 _KERNEL_THREADS: Final = 2
 """The parent of all of them."""
 
@@ -88,7 +91,7 @@ class Usages:
         self,
         state_root: Path,
         *,
-        read_table: Callable[[], Iterable[bytes]] | None = None,
+        read_table: Callable[[Container[int]], Iterable[bytes]] | None = None,
         read_variables: Callable[[int], bytes] | None = None,
         read_user: Callable[[int], int | None] | None = None,
     ) -> None:
@@ -96,7 +99,8 @@ class Usages:
 
         Args:
             state_root: Of the server whose agents are measured.
-            read_table: Gives the contents of every /proc/PID/stat; by default the kernel's.
+            read_table: Gives the contents of every /proc/PID/stat, but for some numbers; by
+                default the kernel's.
             read_variables: Gives those of /proc/PID/environ; the same.
             read_user: Gives the uid of a process; the same.
         """
@@ -104,7 +108,9 @@ class Usages:
         self._read_table = read_table or _read_stats
         self._read_variables = read_variables or _read_environ
         self._read_user = read_user or _read_user
-        self._strangers: set[tuple[int, int]] = set()
+        self._strangers: dict[int, int] = {}  # when each started
+        self._mains: dict[str, int] = {}
+        self._partial_looks = 0
         self._usages: dict[str, Usage] = {}
         self._history: dict[str, deque[Usage]] = {}
         self._owners: dict[tuple[int, int], tuple[str, int]] = {}
@@ -113,7 +119,10 @@ class Usages:
     def measure(
         self, mains: Mapping[str, int], grouped: Mapping[str, Collection[int]] | None = None
     ) -> dict[str, Usage]:
-        """Look at every process of the machine once; meant for one thread.
+        """Look at the processes of the machine once; meant for one thread.
+
+        Who belongs to no agent never will, unless a run is new or a group lists it: such strangers,
+        most of a machine, are looked at again only every fifth time, for numbers are given anew.
 
         Args:
             mains: The main process of each program that runs.
@@ -122,9 +131,17 @@ class Usages:
         Returns:
             The usage of each program whose main process lives.
         """
-        table = {each.pid: each for each in map(_parse, self._read_table())}
+        if grouped or mains != self._mains or self._partial_looks == _PARTIAL_LOOKS:
+            known, self._mains, self._partial_looks = {}, dict(mains), 0
+        else:
+            known, self._partial_looks = self._strangers, self._partial_looks + 1
+        table = {each.pid: each for each in map(_parse, self._read_table(known))}
         moment = time.monotonic()
         owners = self._find_owners(table, mains, grouped or {})
+        self._strangers = {
+            **known,
+            **{pid: each.started for pid, each in table.items() if pid not in owners},
+        }
         sums: dict[str, _Sum] = {}
         self._owners = {}
         for pid, program in owners.items():
@@ -187,19 +204,16 @@ class Usages:
         self, table: Mapping[int, _Process], mains: Mapping[str, int], owners: dict[int, str]
     ) -> list[int]:
         """Find those that left their run before anybody saw them in it, by their variables."""
-        strangers, claimed = set(), []
+        claimed = []
         for process in table.values():
-            if process.pid in owners or process.parent == _KERNEL_THREADS:
+            is_known = self._strangers.get(process.pid) == process.started
+            if process.pid in owners or process.parent == _KERNEL_THREADS or is_known:
                 continue
-            identity = process.pid, process.started
-            program = "" if identity in self._strangers else self._read_program(process.pid)
+            program = self._read_program(process.pid)
             # anybody can write anything into variables: an agent could be ended for another one
             if program in mains and self._is_same_user(process.pid, mains[program]):
                 owners[process.pid] = program
                 claimed.append(process.pid)
-            else:
-                strangers.add(identity)
-        self._strangers = strangers
         return claimed
 
     def _is_same_user(self, pid: int, main: int) -> bool:
@@ -277,12 +291,16 @@ def end_members(members: Iterable[tuple[int, int]]) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def _read_stats() -> Iterable[bytes]:
-    """Read the process table, with as few calls as can be: a busy machine has a thousand lines."""
+def _read_stats(known: Container[int]) -> Iterable[bytes]:
+    """Read the process table, with as few calls as can be: a busy machine has a thousand lines.
+
+    Args:
+        known: Numbers of processes to pass over.
+    """
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for name in os.listdir(proc):  # noqa: PTH208 - pathlib would cost more than all the rest
-            if name.isdecimal():
+            if name.isdecimal() and int(name) not in known:
                 try:
                     descriptor = os.open(f"{name}/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
                 except OSError:

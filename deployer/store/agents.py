@@ -105,8 +105,9 @@ class AgentRows:
         """Write down why it is not running, and what to do; empty when all is well."""
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE agents SET last_error = ?, last_hint = ? WHERE name = ?",
-                (sentence, hint, name),
+                "UPDATE agents SET last_error = ?, last_hint = ? WHERE name = ?"
+                " AND (last_error, last_hint) IS NOT (?, ?)",
+                (sentence, hint, name, sentence, hint),
             )
 
     def set_quarantine(self, name: str, reason: str) -> None:
@@ -133,6 +134,7 @@ class AgentRows:
     def _set(self, name: str, column: str, value: str | int) -> None:
         with self._database.transaction() as connection:
             connection.execute(
-                f"UPDATE agents SET {column} = ? WHERE name = ?",  # noqa: S608 - our own words
-                (value, name),
+                f"UPDATE agents SET {column} = ? WHERE name = ?"  # noqa: S608 - our own words
+                f" AND {column} IS NOT ?",
+                (value, name, value),
             )

@@ -270,6 +270,7 @@ class Database:
             return
         with self._connections.lent() as connection:
             connection.execute("BEGIN IMMEDIATE")
+            before = connection.total_changes
             self._local.connection = connection
             try:
                 yield connection
@@ -279,6 +280,9 @@ class Database:
                 raise
             finally:
                 self._local.connection = None
+            has_changed = connection.total_changes != before
+        if not has_changed:
+            return
         faults.reach("store.commit")
         with self._changed:
             self._generation += 1
@@ -286,7 +290,7 @@ class Database:
 
     @property
     def generation(self) -> int:
-        """Count of commits: as long as it stays, every answer would be the same."""
+        """Count of commits of a change: as long as it stays, every answer would be the same."""
         return self._generation
 
     def wait_for_commit(self, generation: int, timeout_seconds: float) -> int:

@@ -48,6 +48,10 @@ class LeaseRows:
         rows = self._database.read("SELECT * FROM leases ORDER BY port")
         return tuple(_lease(row) for row in rows)
 
+    def ports(self) -> set[int]:
+        """Read every port that is leased."""
+        return {row["port"] for row in self._database.read("SELECT port FROM leases")}
+
     def free(self, program: str) -> None:
         """Free the port that a program holds, if it holds one."""
         with self._database.transaction() as connection:

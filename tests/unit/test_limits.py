@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
@@ -289,12 +290,18 @@ class Table:
         self.variables: dict[int, bytes] = {}
         self.users: dict[int, int] = {}
         self.asked: list[int] = []
+        self.passed_over: list[set[int]] = []
         self.usages = Usages(
             Path("/state"),
-            read_table=lambda: self.lines,
+            read_table=self._list,
             read_variables=self._read,
             read_user=lambda pid: self.users.get(pid, 0),
         )
+
+    def _list(self, known: Container[int]) -> list[bytes]:
+        lines = {int(line.split()[0]): line for line in self.lines}
+        self.passed_over.append({pid for pid in lines if pid in known})
+        return [line for pid, line in lines.items() if pid not in known]
 
     def _read(self, pid: int) -> bytes:
         self.asked.append(pid)
@@ -364,6 +371,32 @@ def test_strangers_are_asked_for_their_variables_once() -> None:
     table.measure()
 
     assert table.asked == [12]
+
+
+def test_strangers_are_passed_over_but_for_every_fifth_look() -> None:
+    table = Table(stat(10, 5), stat(11, 10), stat(12, 1, session=12))
+    for _ in range(6):
+        assert table.measure() == {"a--1": {10, 11}}
+
+    assert table.passed_over == [set(), {12}, {12}, {12}, {12}, set()]
+
+
+def test_strangers_are_looked_at_again_once_a_run_is_new_or_a_group_lists_them() -> None:
+    table = Table(stat(10, 5), stat(12, 1, session=12), stat(13, 12, session=12))
+    table.usages.measure({"a--1": 10})
+
+    assert set(table.usages.measure({"a--1": 10, "b--1": 12})) == {"a--1", "b--1"}
+    assert table.measure(a=(10, 13)) == {"a--1": {10, 13}}
+
+
+def test_a_number_of_a_stranger_that_was_given_anew_is_found() -> None:
+    table = Table(stat(10, 5), stat(12, 1, session=12))
+    table.measure()
+    table.lines = [stat(10, 5), stat(12, 10, session=12).replace(b" 1012 ", b" 5012 ")]
+    for _ in range(5):
+        table.measure()
+
+    assert table.measure() == {"a--1": {10, 12}}
 
 
 def test_what_a_group_lists_belongs_in_any_case() -> None:
