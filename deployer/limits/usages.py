@@ -56,6 +56,19 @@ class Usage:
     measured_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What is kept of a usage for a minute; of hundreds of agents all of it would be megabytes.
+
+    Attributes:
+        cpus: As in `Usage`.
+        memory_bytes: The same.
+    """
+
+    cpus: float | None
+    memory_bytes: int
+
+
 @dataclass(slots=True)
 class _Process:
     """One line of the process table, as far as it matters here."""
@@ -80,7 +93,7 @@ class _Sum:
 
 
 class Usages:
-    """The latest usage of each program, and those of the last minute.
+    """The latest usage of each program, and samples of the last minute.
 
     A process belongs to the run whose main process it is, or is a descendant of, or shares process
     group or session with, or whose variables it carries; and it does so for life, also when its
@@ -112,7 +125,7 @@ class Usages:
         self._mains: dict[str, int] = {}
         self._partial_looks = 0
         self._usages: dict[str, Usage] = {}
-        self._history: dict[str, deque[Usage]] = {}
+        self._history: dict[str, deque[Sample]] = {}
         self._owners: dict[tuple[int, int], tuple[str, int]] = {}
         self._ticks: dict[str, tuple[int, int, float]] = {}
 
@@ -163,15 +176,16 @@ class Usages:
         for gone in self._history.keys() - usages.keys():
             del self._history[gone]
         for program, usage in usages.items():
-            self._history.setdefault(program, deque(maxlen=_HISTORY)).append(usage)
+            samples = self._history.setdefault(program, deque(maxlen=_HISTORY))
+            samples.append(Sample(usage.cpus, usage.memory_bytes))
         return usages
 
     def of(self, program: str) -> Usage | None:
         """Give the latest usage of a program; None while it does not run."""
         return self._usages.get(program)
 
-    def history(self, program: str) -> tuple[Usage, ...]:
-        """Give the usages of the last minute, oldest first."""
+    def history(self, program: str) -> tuple[Sample, ...]:
+        """Give what a program used in the last minute, oldest first."""
         return tuple(self._history.get(program, ()))
 
     def _find_owners(

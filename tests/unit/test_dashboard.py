@@ -15,7 +15,7 @@ from deployer.api.dashboard.looks import Glance
 from deployer.api.dashboard.verdicts import Verdict, judge
 from deployer.api.documents import Check
 from deployer.explanations import Explanation
-from deployer.limits.usages import Usage
+from deployer.limits.usages import Sample
 from deployer.model import (
     Agent,
     Answer,
@@ -64,10 +64,6 @@ def view(
         process=Process(release.program, state, pid=7, started_at=NOW),
         reading=Reading(7, answer, NOW, bad_answers=0, was_healthy=True),
     )
-
-
-def usage(cpus: float | None, memory_bytes: int) -> Usage:
-    return Usage(7, cpus, 0.0, memory_bytes, 1, 1, (), NOW)
 
 
 def shown(name: str = "greeter", tone: Tone = Tone.GOOD) -> Card:
@@ -210,7 +206,7 @@ def test_an_agent_that_answers_badly_is_not_well() -> None:
 
 
 def test_usage_is_drawn_as_soon_as_there_is_any() -> None:
-    history = (usage(None, 2**20), usage(0.5, 2**21))
+    history = (Sample(None, 2**20), Sample(0.5, 2**21))
     drawn = card(view(), "h", None, history, Explanation())
     assert drawn.cpu is not None
     assert drawn.memory is not None

@@ -442,7 +442,8 @@ def test_memory_and_cpu_time_are_those_of_all_members() -> None:
     assert (first.cpus, first.memory_bytes) == (None, 7 * os.sysconf("SC_PAGE_SIZE"))
     assert second.cpus is not None
     assert second.cpus > 0
-    assert table.usages.history("a--1") == (first, second)
+    samples = [(each.cpus, each.memory_bytes) for each in table.usages.history("a--1")]
+    assert samples == [(each.cpus, each.memory_bytes) for each in (first, second)]
 
 
 # Verdicts ---------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from deployer.api.dashboard.sparklines import Sparkline
 from deployer.api.documents.agents import address
 from deployer.explanations import Explanation
 from deployer.limits.footprints import Footprint
-from deployer.limits.usages import Usage
+from deployer.limits.usages import Sample
 from deployer.model import Desired
 from deployer.statuses import AgentStatus, AgentView
 
@@ -133,7 +133,7 @@ def card(
     view: AgentView,
     host: str,
     footprint: Footprint | None,
-    history: tuple[Usage, ...],
+    history: tuple[Sample, ...],
     explanation: Explanation,
 ) -> Card:
     """Say of an agent what there is to say.
@@ -166,12 +166,12 @@ def card(
     )
 
 
-def _cpu(history: tuple[Usage, ...]) -> Sparkline | None:
+def _cpu(history: tuple[Sample, ...]) -> Sparkline | None:
     used = [each.cpus for each in history if each.cpus is not None]
     return sparklines.draw(used, words.percent(used[-1]), top=_LEAST_CPUS) if used else None
 
 
-def _memory(history: tuple[Usage, ...], limit: int | None) -> Sparkline | None:
+def _memory(history: tuple[Sample, ...], limit: int | None) -> Sparkline | None:
     used = [float(each.memory_bytes) for each in history]
     if not used:
         return None
