@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import time
@@ -72,10 +73,10 @@ class Deployments:
         if not self._store.deployments.begin(deployment):
             return  # canceled while it waited for the agent's lock
         self._tell(deployment, "deployment.started", "started")
+        serving: Release | None = None
         try:
-            self._put_live(
-                deployment, Journal(self._store, self._instruments, deployment, canceled)
-            )
+            journal = Journal(self._store, self._instruments, deployment, canceled)
+            serving = self._put_live(deployment, journal)
         except SupervisordUnreachableError:
             raise  # killed, mostly, and this server ends with it; the next one undoes
         except Exception as error:  # noqa: BLE001 - the row must not say "running" for ever
@@ -87,6 +88,9 @@ class Deployments:
             # Only tidying failed; the row that made it current is the point of no return.
             _log.warning("cannot tidy up after deployment %s: %s", deployment.id, error)
         self._end(deployment, DeploymentStatus.SUCCEEDED)
+        if serving is not None:  # only now: it takes a process, and whoever waits has the answer
+            with contextlib.suppress(OSError, RuntimeError):  # slower starts are all it comes to
+                self._runs.compile(serving)
 
     def abandon(self, deployment: Deployment, why: str = "the server ended") -> None:
         """Undo a deployment that nobody goes on with.
@@ -143,7 +147,8 @@ class Deployments:
             if release.status is ReleaseStatus.DISCARDED:
                 self._forget(release)
 
-    def _put_live(self, deployment: Deployment, journal: Journal) -> None:
+    def _put_live(self, deployment: Deployment, journal: Journal) -> Release | None:
+        """Make a release current; give it if it serves, None if it is not to."""
         agent = self._store.agents.find(deployment.agent) or self._new_agent(deployment.agent)
         before = self._current_release(agent)
         release = self._preparations.prepare(deployment, journal)
@@ -172,8 +177,7 @@ class Deployments:
             note.message = message
         with journal.step("retire", is_cancelable=False) as note:
             note.message = self._retire(agent.name)
-        if is_wanted_up:
-            self._runs.compile(release)
+        return release if is_wanted_up else None
 
     def _take_over(
         self, deployment: Deployment, release: Release, serving: Release | None, journal: Journal
