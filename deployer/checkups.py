@@ -176,7 +176,7 @@ class Checkups:
         name = view.agent.name
         try:
             if view.release is not None and process.pid is not None:
-                cause = self._runs.explain_answer(
+                cause = self._runs.diagnoses.of_answer(
                     view.release, reading.answer, process.pid, view.port or 0
                 )
                 self._end_unhealthy(view.release, process.pid, reading, cause)

@@ -57,7 +57,9 @@ class Explanations:
             return Explanation(view.agent.quarantine, hint)
         is_answering_badly = reading is not None and not reading.answer.healthy
         if view.is_alive and is_answering_badly and reading is not None and release is not None:
-            cause = self._runs.explain_answer(release, reading.answer, reading.pid, view.port or 0)
+            cause = self._runs.diagnoses.of_answer(
+                release, reading.answer, reading.pid, view.port or 0
+            )
             return Explanation(cause.text, cause.hint)
         if view.is_alive and view.breach:
             hint = "let it delete what it does not need, or raise [resources] disk_limit"

@@ -9,10 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from deployer.errors import DeployerError, EntryPointMissingError
+from deployer.errors import DeployerError, EntryPointMissingError, ManifestInvalidError
 from deployer.launch_policies import LaunchPolicy, Sandbox, policy_bytes
 from deployer.limits.allowances import Allowance
-from deployer.manifest import Manifest
+from deployer.manifest import AgentTable, Manifest
 from deployer.model import Package, Release
 from deployer.parts import Parts
 from deployer.requirements import Rules, require_allowed
@@ -59,6 +59,17 @@ class Place:
 def read_manifest(text: str) -> Manifest:
     """Read a manifest that a release keeps; they are asked for at every health check."""
     return Manifest.from_json(text)
+
+
+def manifest_of(release: Release) -> Manifest:
+    """Read a release's manifest, or a bare one if its row is damaged.
+
+    Such a release is not started any more, but what runs of it is shown and stopped all the same.
+    """
+    try:
+        return read_manifest(release.manifest)
+    except ManifestInvalidError:
+        return Manifest(agent=AgentTable(name=release.agent))
 
 
 def requirements_of(package: Package, settings: Settings) -> tuple[str, ...]:

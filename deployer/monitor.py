@@ -199,7 +199,7 @@ class Monitor:
         *,
         is_told: bool,
     ) -> None:
-        cause = self._runs.explain_death(
+        cause = self._runs.diagnoses.of_death(
             release,
             agent.port or 0,
             self._last_lines(release, process),

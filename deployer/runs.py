@@ -12,15 +12,12 @@ from signal import SIGKILL, SIGTERM
 from typing import Final
 
 from deployer import causes, faults, health, ports
-from deployer.byte_sizes import size_text
-from deployer.causes import Cause, Circumstances
-from deployer.disks import free_bytes, telling_when_full
+from deployer.diagnoses import Diagnoses
+from deployer.disks import telling_when_full
 from deployer.environments.builds import site_packages
-from deployer.environments.interpreters import version_of_venv
 from deployer.errors import (
     DeployerError,
     DeploymentCanceledError,
-    ManifestInvalidError,
     NoFreePortError,
     StartError,
     StopError,
@@ -32,15 +29,14 @@ from deployer.launches import (
     find_obstacle,
     launch_policy,
     live_place,
+    manifest_of,
     read_manifest,
     rehearsal_place,
 )
 from deployer.limits.allowances import Allowance
-from deployer.manifest import AgentTable, Manifest
 from deployer.model import Answer, HealthCheck, Process, Release, RestartPolicy, State
 from deployer.parts import Parts
 from deployer.processes import is_running
-from deployer.reaches import explain_refusal
 from deployer.run_logs import RunLog
 from deployer.sockets import PortTakenError, Sockets
 from deployer.store import now
@@ -74,7 +70,11 @@ class Run:
 
 
 class Runs:
-    """Brings releases up and takes them down; knows nothing of which one is current."""
+    """Brings releases up and takes them down; knows nothing of which one is current.
+
+    Attributes:
+        diagnoses: Say why one died, or does not count as healthy.
+    """
 
     def __init__(self, parts: Parts) -> None:
         """Work with the parts of one server."""
@@ -88,6 +88,7 @@ class Runs:
         self._secrets = parts.secrets
         self._sockets = Sockets(parts)
         self._identities = Identities(parts)
+        self.diagnoses = Diagnoses(parts, self._sockets)
 
     def bring_up(
         self,
@@ -193,7 +194,7 @@ class Runs:
         if not (
             _is_down(self._processes.get(program)) and _is_down(self._processes.look_up(program))
         ):
-            stop_seconds = _manifest(release).deployment.stop_seconds
+            stop_seconds = manifest_of(release).deployment.stop_seconds
             self._supervisord.stop(program, for_successor=for_successor)
             if not self._processes.wait(
                 program, _is_down, timeout_seconds=stop_seconds + _AFTER_KILL_SECONDS
@@ -237,7 +238,7 @@ class Runs:
             release: What runs.
             pid: Its main process.
         """
-        stop_seconds = _manifest(release).deployment.stop_seconds
+        stop_seconds = manifest_of(release).deployment.stop_seconds
         for number, seconds in ((SIGTERM, stop_seconds), (SIGKILL, _AFTER_KILL_SECONDS)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, number)
@@ -283,7 +284,7 @@ class Runs:
 
     def allowance(self, release: Release) -> Allowance:
         """Say what a release may use: as its manifest says, else as the settings do."""
-        return self._parts.limiter.allow(_manifest(release))
+        return self._parts.limiter.allow(manifest_of(release))
 
     def health_check(self, release: Release) -> HealthCheck:
         """Say how a release is asked: as its manifest says, else as the settings do."""
@@ -297,75 +298,6 @@ class Runs:
     def is_lost(self, port: int) -> bool:
         """Tell whether an agent that is down could not listen on a port of its own again."""
         return not ports.can_bind(port, host=self._settings.bind_address)
-
-    def explain_death(
-        self, release: Release, port: int, lines: list[str], *, pid: int | None
-    ) -> Cause:
-        """Say why a release's process died.
-
-        Args:
-            release: What ran.
-            port: Where it was to listen.
-            lines: The last that it wrote.
-            pid: Of the process; None when it never had one that we saw.
-        """
-        verdict = self._parts.verdicts.of(release.program, pid)
-        if verdict is not None:
-            return Cause(verdict.text, verdict.hint, verdict.code)
-        process = self._processes.get(release.program)
-        memory_limit = self.allowance(release).memory_bytes
-        was_killed = process is not None and process.signal == SIGKILL
-        if was_killed and memory_limit is not None and self._oom_kills(release, pid):
-            return causes.explain_memory_limit(memory_limit)
-        if process is not None and (
-            spawn := causes.explain_spawn(process.message, self._state.logs)
-        ):
-            return spawn
-        cause = causes.explain_death(
-            None if process is None else process.exit_code,
-            None if process is None else process.signal,
-            lines,
-            (),
-            self._circumstances(release, port, memory_limit),
-        )
-        if cause.code == "address-in-use" and self._sockets.is_given_to(release):
-            return causes.explain_ignored_socket(port)
-        return cause
-
-    def explain_answer(self, release: Release, answer: Answer, pid: int, port: int) -> Cause:
-        """Say why a release that lives does not count as healthy.
-
-        Args:
-            release: What was asked.
-            answer: What came of it.
-            pid: Its main process.
-            port: Where it was asked.
-        """
-        return causes.explain_unhealthy(
-            answer,
-            listening=ports.listening_ports(pid),
-            port=port,
-            path=self.health_check(release).path,
-        )
-
-    def _circumstances(
-        self, release: Release, port: int, memory_limit: int | None
-    ) -> Circumstances:
-        def refusal_of(path: Path, is_missing: bool) -> Cause | None:  # noqa: FBT001 - as it is called
-            return explain_refusal(self._parts, release, path, is_missing=is_missing)
-
-        def room() -> str:
-            left = size_text(free_bytes(self._state.root))
-            return f"the disk of {self._state.root} has {left} left"
-
-        return Circumstances(
-            port=port,
-            holder_of=ports.describe_holder,
-            memory_limit=memory_limit,
-            python=version_of_venv(self._parts.files.environment(release)),
-            refusal_of=refusal_of,
-            room=room,
-        )
 
     def _bring_up(self, release: Release, place: Place, watcher: Watcher, avoid: set[int]) -> Run:
         self.take_down(release, for_successor=True)
@@ -393,9 +325,6 @@ class Runs:
                 avoid.add(port)
                 taken = error
         raise taken
-
-    def _oom_kills(self, release: Release, pid: int | None) -> int:
-        return self._parts.limiter.oom_kills(release.program, pid)
 
     def _open_log(self, release: Release) -> RunLog:
         return RunLog(
@@ -535,7 +464,7 @@ class Runs:
             timeout_seconds=_AFTER_KILL_SECONDS,
         )
         lines = log.read()
-        cause = self.explain_death(release, port, lines, pid=pid)
+        cause = self.diagnoses.of_death(release, port, lines, pid=pid)
         kind = PortTakenError if cause.code == "address-in-use" else StartError
         return kind(
             f"cannot start {release.agent}: {cause.text}",
@@ -548,7 +477,7 @@ class Runs:
         if self._sockets.is_ignored_by(run.release, run.port):
             cause = causes.explain_unaccepted(run.port, ports.listening_ports(run.pid))
         else:
-            cause = self.explain_answer(run.release, answer, run.pid, run.port)
+            cause = self.diagnoses.of_answer(run.release, answer, run.pid, run.port)
         seconds = time.monotonic() - run.began
         return StartError(
             f"cannot start {run.release.agent}: not healthy after {seconds:.1f} s: {cause.text}",
@@ -556,17 +485,6 @@ class Runs:
             hint=cause.hint,
             evidence=log.read(),
         )
-
-
-def _manifest(release: Release) -> Manifest:
-    """Read a release's manifest, or a bare one if its row is damaged.
-
-    Such a release is not started any more, but what runs of it is shown and stopped all the same.
-    """
-    try:
-        return read_manifest(release.manifest)
-    except ManifestInvalidError:
-        return Manifest(agent=AgentTable(name=release.agent))
 
 
 def _is_down(process: Process | None) -> bool:

@@ -50,10 +50,18 @@ class Processes(Quiet):
         return Process(program, State.RUNNING, pid=7, started_at=now())
 
 
+class Diagnoses:
+    """What was answered is all that is known."""
+
+    def of_answer(self, _release: Release, answer: Answer, _pid: int, _port: int) -> causes.Cause:
+        return causes.Cause(answer.detail)
+
+
 class Runs:
     """Agents that answer, and end, as a test says."""
 
     def __init__(self) -> None:
+        self.diagnoses = Diagnoses()
         self.ended: list[str] = []
         self.on_ask: Callable[[str], Answer] = lambda _name: GOOD
         self.on_end: Callable[[str], object] = lambda _name: None
@@ -66,11 +74,6 @@ class Runs:
 
     def restart_policy(self, _release: Release) -> RestartPolicy:
         return RestartPolicy()
-
-    def explain_answer(
-        self, _release: Release, answer: Answer, _pid: int, _port: int
-    ) -> causes.Cause:
-        return causes.Cause(answer.detail)
 
     def ask(self, release: Release, _port: int) -> Answer:
         return self.on_ask(release.agent)
