@@ -236,9 +236,12 @@ def wait_for(
     store = services.parts.store
     is_gone = inputs.is_gone(req)
     deadline = time.monotonic() + seconds
-    with services.waiting.place(caller_of(req).who) as may_wait:
+    with (
+        services.waiting.place(caller_of(req).who) as may_wait,
+        store.deployments.watching(deployment_id) as news,
+    ):
         while True:
-            generation = store.generation
+            news.clear()
             deployment = store.deployments.get(deployment_id)
             left = deadline - time.monotonic()
             is_in_vain = is_gone() or services.waiting.is_closed
@@ -246,7 +249,7 @@ def wait_for(
                 return deployment
             if seen is not None and _progress(deployment) > seen:
                 return deployment
-            store.wait_for_commit(generation, min(left, LOOK_UP_SECONDS))
+            news.wait(min(left, LOOK_UP_SECONDS))
 
 
 def follow(

@@ -56,21 +56,22 @@ class DeploymentEvents:
 
     def _events(self, req: falcon.Request, deployment_id: str, told: int) -> streams.Source:
         """Give what happens in a deployment beyond so many events that were told already."""
-        while True:
-            generation = self._store.generation
-            deployment = self._store.deployments.get(deployment_id)
-            happened = course(deployment)
-            for each in happened[told:]:
-                told += 1
-                document = documents.step(each).model_dump(mode="json")
-                yield streams.json_event("step", document, str(told))
-            if deployment.status.is_over:
-                whole = deployment_document(req, self._services, deployment)
-                document = whole.model_dump(mode="json")
-                yield streams.json_event("end", document, f"{told}.end")
-                return
-            self._store.wait_for_commit(generation, LOOK_UP_SECONDS)
-            yield None
+        with self._store.deployments.watching(deployment_id) as news:
+            while True:
+                news.clear()
+                deployment = self._store.deployments.get(deployment_id)
+                happened = course(deployment)
+                for each in happened[told:]:
+                    told += 1
+                    document = documents.step(each).model_dump(mode="json")
+                    yield streams.json_event("step", document, str(told))
+                if deployment.status.is_over:
+                    whole = deployment_document(req, self._services, deployment)
+                    document = whole.model_dump(mode="json")
+                    yield streams.json_event("end", document, f"{told}.end")
+                    return
+                news.wait(LOOK_UP_SECONDS)
+                yield None
 
 
 def course(deployment: model.Deployment) -> list[model.Step]:

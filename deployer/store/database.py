@@ -242,6 +242,7 @@ class Database:
         self._local = threading.local()  # the connection of the thread's transaction
         self._changed = threading.Condition()
         self._generation = 0
+        self._watchers: dict[str, list[threading.Event]] = {}
         self._migrate()
 
     def read(self, query: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
@@ -271,7 +272,7 @@ class Database:
         with self._connections.lent() as connection:
             connection.execute("BEGIN IMMEDIATE")
             before = connection.total_changes
-            self._local.connection = connection
+            self._local.connection, self._local.told = connection, set()
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -287,6 +288,27 @@ class Database:
         with self._changed:
             self._generation += 1
             self._changed.notify_all()
+            for watched in self._local.told:
+                for news in self._watchers.get(watched, ()):
+                    news.set()
+
+    def tell(self, watched: str) -> None:
+        """Say in a transaction what it changes: whoever watches that is woken once it commits."""
+        self._local.told.add(watched)
+
+    @contextmanager
+    def watching(self, watched: str) -> Iterator[threading.Event]:
+        """Give what is set by each commit that `tell` was called in for the same."""
+        news = threading.Event()
+        with self._changed:
+            self._watchers.setdefault(watched, []).append(news)
+        try:
+            yield news
+        finally:
+            with self._changed:
+                self._watchers[watched].remove(news)
+                if not self._watchers[watched]:
+                    del self._watchers[watched]
 
     @property
     def generation(self) -> int:

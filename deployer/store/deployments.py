@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -65,6 +67,10 @@ def _damage_failure(deployment_id: int, damage: str) -> Failure:
         cause="its row in state.db is damaged",
         hint="deploy again, if it did not end as it was to",
     )
+
+
+def _watched(deployment_id: str) -> str:
+    return f"deployment {deployment_id.lstrip('0')}"
 
 
 def _step(row: sqlite3.Row) -> Step:
@@ -157,6 +163,13 @@ class DeploymentRows:
             )
         return self._deployment(row)
 
+    def watching(self, deployment_id: str) -> AbstractContextManager[threading.Event]:
+        """Give what is set whenever this deployment, or a step of it, was changed.
+
+        Who waits for any commit reads a deployment for each step of all the others.
+        """
+        return self._database.watching(_watched(deployment_id))
+
     def before(
         self,
         cursor: int | None,
@@ -247,6 +260,7 @@ class DeploymentRows:
     def begin_step(self, deployment: Deployment, name: str) -> int:
         """Add a step that begins now; return its position."""
         with self._database.transaction() as connection:
+            self._database.tell(_watched(deployment.id))
             (position,) = connection.execute(
                 "INSERT INTO steps (deployment, position, name, started_at, outcome)"
                 " SELECT ?, coalesce(max(position), 0) + 1, ?, ?, ? FROM steps"
@@ -260,6 +274,7 @@ class DeploymentRows:
     ) -> None:
         """Write down how a step ended."""
         with self._database.transaction() as connection:
+            self._database.tell(_watched(deployment.id))
             connection.execute(
                 "UPDATE steps SET ended_at = ?, outcome = ?, message = ?"
                 " WHERE deployment = ? AND position = ?",
@@ -269,6 +284,7 @@ class DeploymentRows:
     def _leave_queue(self, deployment: Deployment, assignments: str, *values: str | None) -> bool:
         """Change what is queued, in one statement: a worker and a cancel may come at once."""
         with self._database.transaction() as connection:
+            self._database.tell(_watched(deployment.id))
             cursor = connection.execute(
                 f"UPDATE deployments SET {assignments}"  # noqa: S608 - our own words
                 " WHERE id = ? AND status = 'queued'",
@@ -279,6 +295,7 @@ class DeploymentRows:
     def _set(self, deployment_id: str, **columns: str | int | None) -> None:
         assignments = ", ".join(f"{name} = ?" for name in columns)
         with self._database.transaction() as connection:
+            self._database.tell(_watched(deployment_id))
             connection.execute(
                 f"UPDATE deployments SET {assignments}"  # noqa: S608 - our own words
                 " WHERE id = ? AND status IN ('queued', 'running')",

@@ -158,6 +158,19 @@ def test_whoever_waits_is_woken_by_a_commit(store: Store) -> None:
     writer.join()
 
 
+def test_whoever_watches_a_deployment_is_woken_by_what_changes_it(store: Store) -> None:
+    mine = store.deployments.submit(REQUEST)
+    other = store.deployments.submit(replace(REQUEST, package=replace(PACKAGE, agent="other")))
+
+    with store.deployments.watching(mine.id) as news:
+        store.deployments.begin_step(other, "unpack")
+        assert not news.is_set()
+        with store.transaction():
+            store.deployments.begin_step(mine, "unpack")
+            assert not news.is_set()
+        assert news.is_set()
+
+
 def test_a_damaged_row_stands_for_an_agent_in_quarantine(store: Store, tmp_path: Path) -> None:
     store.agents.add("greeter")
     store.agents.add("other")
