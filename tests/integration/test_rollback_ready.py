@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.contracts import Api, Contract, problem
 from tests.package_zips import zip_package
@@ -146,3 +147,16 @@ def test_an_agent_that_is_being_compiled_can_be_removed(server: RunningServer) -
     wait_until(lambda: list(server.state.code("stdlib_agent", 1).glob("__pycache__/part*")))
     server.client.remove("stdlib_agent")
     assert not server.state.agent("stdlib_agent").exists()
+
+
+def test_an_agent_whose_release_was_damaged_is_not_stopped_for_a_restart(api: Api) -> None:
+    before = api.get(PATH).json()
+    (api.server.state.release(NAME, 2) / "venv" / "bin" / "python").unlink()
+
+    document = problem(api.post(f"{PATH}/restart"), 409, "release-damaged")
+
+    assert "release 2 is damaged" in document["detail"]
+    after = api.get(PATH).json()
+    assert (after["pid"], after["port"]) == (before["pid"], before["port"])
+    assert requests.get(f"{after['url']}/health", timeout=5).status_code == 200
+    assert "its Python is missing" in api.get(f"{PATH}/why").json()["cause"]
