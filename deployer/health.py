@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from deployer.http_answers import read_body, read_head
 from deployer.model import Answer, HealthCheck
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def check(host: str, port: int, question: HealthCheck) -> Answer:
 
     Proxies are not used and redirects not followed: the question is for this port alone. The
     timeout is for everything together, so a server that drips bytes does not stretch it. Costs
-    about 0.15 ms of CPU when all is well and 0.02 ms when nobody listens.
+    about 0.2 ms of CPU when all is well and 0.02 ms when nobody listens.
 
     Args:
         host: The numeric address to ask; a wildcard address reaches this machine.
@@ -74,23 +73,23 @@ def check(host: str, port: int, question: HealthCheck) -> Answer:
 
 def _get(connection: socket.socket, host: str, port: int, path: str) -> tuple[int, bool]:
     """Send one GET request and give the status, and whether a JSON body says degraded."""
-    name = f"[{host}]" if ":" in host else host
-    connection.sendall(
-        f"GET {quote(path, safe=_PATH_CHARACTERS)} HTTP/1.1\r\nHost: {name}:{port}\r\n"
-        "Accept-Encoding: identity\r\nAccept: application/json, */*;q=0.5\r\n"
-        "Connection: close\r\n\r\n".encode("ascii")
+    client = http.client.HTTPConnection(host, port)
+    client.sock = connection
+    client.request(
+        "GET",
+        quote(path, safe=_PATH_CHARACTERS),
+        headers={"Accept": "application/json, */*;q=0.5", "Connection": "close"},
     )
-    with connection.makefile("rb") as stream:
-        status, headers = read_head(stream)
+    with client.getresponse() as response:
         # A page may be endless, an event stream for one; only JSON can say what we look for.
-        if "json" not in headers.get("content-type", "json").lower():
-            return status, False
-        body = read_body(stream, status, headers, _BODY_BYTES)
+        if "json" not in response.headers.get("Content-Type", "json").lower():
+            return response.status, False
+        body = response.read(_BODY_BYTES)
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):  # no JSON, or nested to exhaust us
-        return status, False
-    return status, isinstance(document, dict) and document.get("status") == "degraded"
+        return response.status, False
+    return response.status, isinstance(document, dict) and document.get("status") == "degraded"
 
 
 class _DeadlineSocket(socket.socket):

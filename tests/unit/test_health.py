@@ -135,63 +135,6 @@ def test_what_stands_beyond_64_kib_of_a_body_is_not_read() -> None:
     assert not answer.degraded
 
 
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-DEGRADED = b'{"status": "degraded"}'
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        CHUNKED + b'8;x=y\r\n{"status\r\nE\r\n": "degraded"}\r\n0\r\n\r\n',
-        b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\n\r\n" + DEGRADED,
-        b"HTTP/1.0 200\nCONTENT-type:application/json\nContent-Length:  22\n\n" + DEGRADED,
-        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n" + DEGRADED,
-        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 9000 + b"\r\n\r\n" + DEGRADED,
-        b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n" + DEGRADED,
-    ],
-)
-def test_a_body_is_read_however_its_end_is_told(answer: bytes) -> None:
-    with server(lambda connection, _: connection.sendall(answer)) as port:
-        assert check("127.0.0.1", port, HTTP).degraded
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [CHUNKED + b"16\r\n{", CHUNKED + b"-1\r\n{}\r\n", CHUNKED + b"z\r\n{}\r\n", CHUNKED],
-)
-def test_a_broken_chunk_is_no_answer(answer: bytes) -> None:
-    with server(lambda connection, _: connection.sendall(answer)) as port:
-        found = check("127.0.0.1", port, HTTP)
-
-    assert found.detail == "closed without an answer"
-    assert not found.healthy
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"HTTP/1.1\r\n\r\n",
-        b"HTTP/1.1 2000 OK\r\n\r\n",
-        b"HTTP/1.1 2xx OK\r\n\r\n",
-        b"HTTP/2 200 OK\r\n\r\n",
-        b"HTTP/1.1 200 " + b"x" * 65536 + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 101 + b"\r\n",
-    ],
-)
-def test_a_head_that_is_none_is_not_http(answer: bytes) -> None:
-    with server(lambda connection, _: connection.sendall(answer)) as port:
-        assert check("127.0.0.1", port, HTTP).detail == "not HTTP"
-
-
-def test_what_is_not_there_by_its_status_is_not_waited_for() -> None:
-    def talk(connection: socket.socket, _request: bytes) -> None:
-        connection.sendall(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n")
-        connection.recv(1)  # open until the other side leaves
-
-    with server(talk) as port:
-        assert check("127.0.0.1", port, HTTP).detail == "HTTP 204"
-
-
 def test_an_endless_event_stream_is_healthy_by_its_status() -> None:
     def talk(connection: socket.socket, _request: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
