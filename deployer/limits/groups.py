@@ -114,16 +114,19 @@ def remove_group(directory: Path) -> bool:
         False when a process in it lives on: it hangs in the kernel, or its uid is not ours to end.
     """
     deadline = time.monotonic() + _END_SECONDS
+    is_asked = False
     while True:
-        _kill(directory)
         try:
-            directory.rmdir()
+            directory.rmdir()  # first of all: mostly nothing is left
         except FileNotFoundError:
             return True
-        except OSError:  # a process that was killed leaves its group a moment later
+        except OSError:
             if time.monotonic() > deadline:
                 return False
-            time.sleep(_LOOK_SECONDS)
+            if is_asked:  # a process that was killed leaves its group a moment later
+                time.sleep(_LOOK_SECONDS)
+            _kill(directory)
+            is_asked = True
         else:
             return True
 

@@ -26,7 +26,7 @@ from deployer.supervisor_plugin.locks import Lock, LockHeldError
 from deployer.supervisor_plugin.pushes import Pushes
 from deployer.supervisor_plugin.sockets import HeldSockets
 from deployer.supervisor_plugin.throttles import Throttle
-from deployer.supervisor_plugin.wakeups import SignalWakeup, wake_when_due
+from deployer.supervisor_plugin.wakeups import SignalWakeup, wake_when_due, wake_when_more_are_dead
 
 _interfaces: weakref.WeakKeyDictionary[Any, AgentsInterface] = weakref.WeakKeyDictionary()
 
@@ -96,6 +96,7 @@ def _install(
     options.poller.poll = attention.listen(options.poller.poll)
     launch_in_forks(options)
     wakeup = SignalWakeup(options.get_socket_map())
+    wake_when_more_are_dead(supervisord, wakeup)
     wake_when_due(options, groups.seconds_until_due)
 
     def adopt(event: Any) -> None:

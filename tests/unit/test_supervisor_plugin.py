@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -206,3 +208,35 @@ def test_a_lock_is_one_holders_until_it_is_closed(tmp_path: Path) -> None:
 
     held.close()
     Lock(path).close()
+
+
+# Turns -------------------------------------------------------------------------------------------
+
+REAP_102 = """
+import os, select
+from supervisor import loggers
+from supervisor.options import ServerOptions
+from supervisor.supervisord import Supervisor
+from deployer.supervisor_plugin.wakeups import SignalWakeup, wake_when_more_are_dead
+
+options = ServerOptions()
+options.logger, options.pidhistory, polled = loggers.getLogger(), {}, {}
+supervisord, wakeup = Supervisor(options), SignalWakeup(polled)
+wake_when_more_are_dead(supervisord, wakeup)
+pids = [os.fork() or os._exit(0) for _ in range(102)]
+for pid in pids:
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+for _ in range(2):
+    supervisord.reap()
+    print("is woken:", bool(select.select(list(polled), [], [], 0)[0]))
+    wakeup.handle_read_event()
+"""
+
+
+def test_more_deaths_than_supervisord_reaps_in_a_turn_are_met_in_the_next_one_at_once() -> None:
+    # its children are reaped whoever started them: so not within the process of the tests
+    done = subprocess.run(
+        [sys.executable, "-c", REAP_102], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert done.stdout.splitlines() == ["is woken: True", "is woken: False"]
