@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from deployer.state_dir import MARKER, PROGRAM
 
@@ -30,8 +30,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What all processes of one run use together.
 
     Attributes:
@@ -56,8 +55,7 @@ class Usage:
     measured_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """What is kept of a usage for a minute; of hundreds of agents all of it would be megabytes.
 
     Attributes:
@@ -128,6 +126,7 @@ class Usages:
         self._history: dict[str, deque[Sample]] = {}
         self._owners: dict[tuple[int, int], tuple[str, int]] = {}
         self._ticks: dict[str, tuple[int, int, float]] = {}
+        self._lines: dict[bytes, _Process] = {}
 
     def measure(
         self, mains: Mapping[str, int], grouped: Mapping[str, Collection[int]] | None = None
@@ -148,13 +147,16 @@ class Usages:
             known, self._mains, self._partial_looks = {}, dict(mains), 0
         else:
             known, self._partial_looks = self._strangers, self._partial_looks + 1
-        table = {each.pid: each for each in map(_parse, self._read_table(known))}
+        # most processes have done nothing since the last look: their lines need no parsing
+        parsed = {line: self._lines.get(line) or _parse(line) for line in self._read_table(known)}
+        table = {each.pid: each for each in parsed.values()}
         moment = time.monotonic()
         owners = self._find_owners(table, mains, grouped or {})
         self._strangers = {
             **known,
             **{pid: each.started for pid, each in table.items() if pid not in owners},
         }
+        self._lines = {line: each for line, each in parsed.items() if each.pid in owners}
         sums: dict[str, _Sum] = {}
         self._owners = {}
         for pid, program in owners.items():
