@@ -22,7 +22,8 @@ def api(shared_server: RunningServer, contract: Contract) -> Iterator[Api]:
     """The API of a server where one agent runs and is measured."""
     api = Api(shared_server, contract)
     api.deploy(zip_package("stdlib_agent", name=NAME))
-    wait_until(lambda: value(api, "agent_memory_bytes", agent=NAME), what="measured")
+    # the first look may have come before the first tick of its CPU time
+    wait_until(lambda: value(api, "agent_cpu_seconds_total", agent=NAME), what="measured")
     yield api
     with contextlib.suppress(AgentUnknownError):
         shared_server.client.remove(NAME)
