@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import select
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -360,7 +361,11 @@ def test_a_wait_beyond_the_number_of_places_is_answered_at_once(
     narrow: Api, pool: ThreadPoolExecutor
 ) -> None:
     api = narrow
-    long = zip_package("slow_start", replace={'START_SECONDS = "2"': 'START_SECONDS = "4"'})
+    long = zip_package(
+        "slow_start",
+        replace={'START_SECONDS = "2"': 'START_SECONDS = "8"'},
+        extra_files={"mark": uuid.uuid4().hex},  # or it were live already, should this be repeated
+    )
     deployment = ask(api, api.upload(long)["md5"]).json()
     path = f"/v1/deployments/{deployment['id']}"
     wait_until(lambda: is_running(api, deployment["id"]))
