@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,13 @@ def no_environments(server: RunningServer) -> None:
     own = server.state.venv(BYSTANDER, 1).readlink()
     for environment in server.state.environments.iterdir():
         if environment != own:
-            shutil.rmtree(environment)
+            wait_until(partial(_deleted, environment), what="gone")
+
+
+def _deleted(environment: Path) -> bool:
+    """Delete an environment, into which bytecode may be compiled still."""
+    shutil.rmtree(environment, ignore_errors=True)
+    return not environment.exists()
 
 
 def old_runs(server: RunningServer) -> None:
