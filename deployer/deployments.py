@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 import time
@@ -89,8 +88,10 @@ class Deployments:
             _log.warning("cannot tidy up after deployment %s: %s", deployment.id, error)
         self._end(deployment, DeploymentStatus.SUCCEEDED)
         if serving is not None:  # only now: it takes a process, and whoever waits has the answer
-            with contextlib.suppress(OSError, RuntimeError):  # slower starts are all it comes to
+            try:
                 self._runs.compile(serving)
+            except (OSError, RuntimeError) as error:  # slower starts are all it comes to
+                _log.warning("cannot compile %s: %s", serving.program, error)
 
     def abandon(self, deployment: Deployment, why: str = "the server ended") -> None:
         """Undo a deployment that nobody goes on with.
