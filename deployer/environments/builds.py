@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.message import Message
+from email.parser import BytesHeaderParser
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -178,24 +180,15 @@ class Build:
 def list_packages(venv: Path) -> tuple[tuple[str, str], ...]:
     """List name and version of all that is installed, without running anything of it."""
     files = (path for site in site_packages(venv) for path in site.glob("*.dist-info/METADATA"))
-    found = map(_name_and_version, files)
-    return tuple(sorted((canonicalize_name(name), version) for name, version in found if name))
+    heads = [_head(path) for path in files]
+    named = [(head["Name"], head["Version"] or "") for head in heads if head["Name"]]
+    return tuple(sorted((canonicalize_name(name), version) for name, version in named))
 
 
-def _name_and_version(path: Path) -> tuple[str, str]:
-    """Read them out of the head of a dependency's metadata; empty where they are missing.
-
-    `importlib.metadata` parses all of it, and what follows the head is a whole README.
-    """
-    found = {"name": "", "version": ""}
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            key, _, value = line.partition(":")
-            if key.lower() in found:
-                found[key.lower()] = value.strip()
-            if all(found.values()) or not line.strip():
-                break
-    return found["name"], found["version"]
+def _head(path: Path) -> Message:
+    """Read a dependency's metadata without the README behind, which `importlib.metadata` parses."""
+    with path.open("rb") as file:
+        return BytesHeaderParser().parse(file)
 
 
 def site_packages(venv: Path) -> list[Path]:
