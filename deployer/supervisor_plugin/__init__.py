@@ -7,7 +7,6 @@ second; here it also turns as soon as a child has died and whenever something of
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import weakref
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from supervisor import events
-from supervisor.states import SupervisorStates
 
 from deployer.limits.groups import remove_leftover_groups
 from deployer.state_dir import MARKER, StateDir
@@ -133,8 +131,6 @@ def _install(
         sockets.close()
         _remove_groups(options.logger)
         held.close()
-        if options.mood < SupervisorStates.RESTARTING:
-            gc.freeze()  # or Python's own end would look through all that is about to go
         cleanup()
 
     options.cleanup = clean_up
