@@ -2,37 +2,32 @@
 
 `main` is run by ``python -I -S -W ignore``, with names of files on its input, each ended by NUL:
 parsing hostile source may exhaust the stack, the memory or the patience of whoever does it. It
-writes lines of fields with tabs between them, each field with Python's escapes: a file's name
-before it opens that file, then what it found there (the name, rule, line, message, severity), and
-an empty line at the end.
-
-It is started for nearly every deployment, so it imports nothing that the interpreter has not built
-in: `ast`, `re` and `json` would take longer than all the rest.
+prints one JSON list a line: a file's name before it opens that file, then what it found there (the
+name, rule, line, message, severity), and an empty list at the end.
 
 This is information for whoever decides, found by a look: an author who wants to hide can.
 """
 
 from __future__ import annotations
 
-import _ast as ast
+import ast
+import json
+import re
 import resource
 import sys
+from collections.abc import Iterator
 
-TYPE_CHECKING = False  # typing's own would have to be imported
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    Found = tuple[str, int, str, str]  # rule, line, message, severity
+Found = tuple[str, int, str, str]
+"""Rule, line (0: the file as a whole), message, severity."""
 
 LARGEST_SOURCE = 512 * 1024
 CPU_SECONDS = 20
 DATA_BYTES = 1024**3
 
 _BLOB_CHARACTERS = 4096
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-_BLOB = f"{_LETTERS}+/=_-"
+_BLOB = re.compile(r"[A-Za-z0-9+/=_\s-]*")
 _LONGEST_TEXT = 200
-_ENCODING_NAME = f"{_LETTERS}_-.".encode()
+_COOKIE = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")  # PEP 263
 _PLAIN_ENCODINGS = {"utf-8", "utf8", "utf-8-sig", "ascii", "us-ascii", "latin-1", "iso-8859-1"}
 _NATIVE = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\xfe\xed\xfa\xcf")
 _UNREADABLE = (*(SyntaxError, ValueError, RecursionError, MemoryError, LookupError, OverflowError),)
@@ -63,13 +58,13 @@ def main(directory: str) -> None:
         with open(f"{directory}/{shown}", "rb") as file:  # noqa: PTH123 - pathlib takes longest
             data = file.read(LARGEST_SOURCE + 1)
         for rule, line, message, severity in of_source(data, shown):
-            _say(shown, rule, str(line), message, severity)
-    _say("")
+            _say(shown, rule, line, message, severity)
+    _say()
 
 
-def _say(*fields: str) -> None:
-    sys.stdout.buffer.write(b"\t".join(each.encode("unicode_escape") for each in fields) + b"\n")
-    sys.stdout.buffer.flush()  # or what is known would be lost with the process
+def _say(*fields: str | int) -> None:
+    sys.stdout.write(f"{json.dumps(fields)}\n")
+    sys.stdout.flush()  # or what is known would be lost with the process
 
 
 def is_source(name: str) -> bool:
@@ -106,12 +101,13 @@ def of_source(data: bytes, name: str) -> Iterator[Found]:
         yield "unreadable-source", 0, message, "medium"
         return
     for number, text in enumerate(data.splitlines()[:2], start=1):
-        encoding = _encoding(text)
+        cookie = _COOKIE.match(text)
+        encoding = cookie[1].decode("ascii", "replace") if cookie else ""
         if encoding and encoding.lower() not in _PLAIN_ENCODINGS:
             message = f"is written in {encoding[:40]}: it reads as it is not"
             yield "odd-encoding", number, message, "high"
     try:
-        tree = compile(data, "<source>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+        tree = ast.parse(data)
     except _UNREADABLE as error:
         line = getattr(error, "lineno", None) or 0
         why = str(getattr(error, "msg", None) or error or "nested too deeply")[:_LONGEST_TEXT]
@@ -120,21 +116,10 @@ def of_source(data: bytes, name: str) -> Iterator[Found]:
     yield from _of_tree(tree)
 
 
-def _encoding(line: bytes) -> str:
-    """Give the encoding that a comment declares, as PEP 263 has it; empty where it does not."""
-    comment = line.lstrip(b" \t\f")
-    for declared in comment.split(b"coding")[1:] if comment.startswith(b"#") else ():
-        name = declared[1:].lstrip(b" \t")
-        name = name[: len(name) - len(name.lstrip(_ENCODING_NAME))]
-        if name and declared[:1] in {b":", b"="}:
-            return name.decode("ascii")
-    return ""
-
-
 def _of_tree(tree: ast.AST) -> Iterator[Found]:
     names = _imported(tree)
     at_import = {id(call) for call in _calls_at_import(tree)}
-    for node in _walk(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from _of_import(node)
         elif isinstance(node, ast.Constant):
@@ -158,18 +143,14 @@ def _of_import(node: ast.Import | ast.ImportFrom) -> Iterator[Found]:
 def _of_constant(node: ast.Constant) -> Iterator[Found]:
     value = node.value
     text = value.decode("latin-1") if isinstance(value, bytes) else value
-    if (
-        isinstance(text, str)
-        and len(text) > _BLOB_CHARACTERS
-        and not "".join(text.split()).strip(_BLOB)
-    ):
+    if isinstance(text, str) and len(text) > _BLOB_CHARACTERS and _BLOB.fullmatch(text):
         message = f"holds {len(text)} characters that look like base64 or hex"
         yield "large-blob", node.lineno, message, "medium"
 
 
 def _of_call(node: ast.Call, called: str) -> Iterator[Found]:
     if called in _EVALUATORS:
-        inner = [each for argument in node.args for each in _walk(argument)]
+        inner = [each for argument in node.args for each in ast.walk(argument)]
         calls = [each.func for each in inner if isinstance(each, ast.Call)]
         decoded = [each for each in calls if _last_part(each) in _DECODERS]
         if decoded:
@@ -198,7 +179,7 @@ def _of_call_at_import(node: ast.Call, called: str) -> Iterator[Found]:
 def _imported(tree: ast.AST) -> dict[str, str]:
     """Map the names that imports give to what they stand for, wherever the import is."""
     names: dict[str, str] = {}
-    for node in _walk(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 top = alias.name.partition(".")[0]
@@ -211,7 +192,7 @@ def _imported(tree: ast.AST) -> dict[str, str]:
 
 def _calls_at_import(tree: ast.AST) -> Iterator[ast.Call]:
     """Give the calls that run when a module is imported: outside of functions and of main."""
-    waiting = list(_children(tree))
+    waiting = list(ast.iter_child_nodes(tree))
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Call):
@@ -221,23 +202,7 @@ def _calls_at_import(tree: ast.AST) -> Iterator[ast.Call]:
         elif isinstance(node, ast.If) and _asks_for_main(node.test):
             waiting += node.orelse
         elif not isinstance(node, ast.Lambda):
-            waiting += _children(node)
-
-
-def _walk(tree: ast.AST) -> Iterator[ast.AST]:
-    """Give a node and all below it, those nearer to it first."""
-    waiting = [tree]
-    for node in waiting:
-        yield node
-        waiting += _children(node)
-
-
-def _children(node: ast.AST) -> Iterator[ast.AST]:
-    for field in node._fields:
-        value = getattr(node, field, None)
-        for each in value if isinstance(value, list) else (value,):
-            if isinstance(each, ast.AST):
-                yield each
+            waiting += ast.iter_child_nodes(node)
 
 
 def _asks_for_main(test: ast.expr) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import stat
@@ -33,9 +34,6 @@ sys.path.append(sys.argv[1])  # imported, its bytecode is used; run by its path,
 __import__(sys.argv[2]).main(sys.argv[3])
 """
 
-_Found = tuple[str, int, str, str]
-"""Rule, line (0: the file as a whole), message, severity."""
-
 _Key = tuple[str, bytes]
 """A file's name without its folders, and the SHA-256 of what it holds: all that rules ask about."""
 
@@ -49,7 +47,7 @@ class Sources:
 
     def __init__(self) -> None:
         """Know nothing."""
-        self._known: OrderedDict[_Key, tuple[_Found, ...]] = OrderedDict()
+        self._known: OrderedDict[_Key, tuple[source_rules.Found, ...]] = OrderedDict()
         self._guard = threading.Lock()
 
     def begin(self, code: Path) -> Look:
@@ -58,7 +56,7 @@ class Sources:
         Args:
             code: The unpacked package; its files stay as they are.
         """
-        found: dict[str, tuple[_Found, ...]] = {}
+        found: dict[str, tuple[source_rules.Found, ...]] = {}
         unknown: dict[str, _Key] = {}
         try:
             for name in _names(code):
@@ -76,14 +74,14 @@ class Sources:
             return Look(self, code, {}, {}, f"{error.filename}: {error.strerror}")
         return Look(self, code, found, unknown)
 
-    def remember(self, key: _Key, found: tuple[_Found, ...]) -> None:
+    def remember(self, key: _Key, found: tuple[source_rules.Found, ...]) -> None:
         """Keep what was found in a file that was parsed."""
         with self._guard:
             self._known[key] = found
             if len(self._known) > _MOST_KNOWN:
                 self._known.popitem(last=False)
 
-    def _recall(self, key: _Key) -> tuple[_Found, ...] | None:
+    def _recall(self, key: _Key) -> tuple[source_rules.Found, ...] | None:
         with self._guard:
             if key in self._known:
                 self._known.move_to_end(key)
@@ -101,7 +99,7 @@ class Look:
         self,
         sources: Sources,
         code: Path,
-        found: Mapping[str, tuple[_Found, ...]],
+        found: Mapping[str, tuple[source_rules.Found, ...]],
         unknown: Mapping[str, _Key],
         failure: str = "",
     ) -> None:
@@ -185,7 +183,7 @@ class _Run:
         except OSError as error:
             self._failure = f"could not be started: {error.strerror}"
 
-    def follow(self, seconds: float) -> tuple[dict[str, tuple[_Found, ...]], str]:
+    def follow(self, seconds: float) -> tuple[dict[str, tuple[source_rules.Found, ...]], str]:
         """Wait for its end, but not for longer than so many seconds.
 
         Returns:
@@ -240,22 +238,23 @@ def _read(path: Path) -> bytes:
         return file.read(source_rules.LARGEST_SOURCE + 1 if is_whole else _KIND_BYTES)
 
 
-def _read_output(output: bytes) -> tuple[dict[str, tuple[_Found, ...]], bool]:
+def _read_output(output: bytes) -> tuple[dict[str, tuple[source_rules.Found, ...]], bool]:
     """Read what the rules printed: what they found by files, and whether they came to the end."""
-    begun: dict[str, tuple[_Found, ...]] = {}
+    begun: dict[str, tuple[source_rules.Found, ...]] = {}
     # Without the last piece: what stands behind the last line break was cut off.
     for line in output.split(b"\n")[:-1]:
-        name, *found = (field.decode("unicode_escape") for field in line.split(b"\t"))
-        if not name:
+        fields = json.loads(line)
+        if not fields:
             return begun, True
+        name, *found = fields
         begun.setdefault(name, ())
         if found:
             rule, number, message, severity = found
-            begun[name] += ((rule, int(number), message, severity),)
+            begun[name] += ((rule, number, message, severity),)
     return begun, False
 
 
-def _findings(name: str, found: tuple[_Found, ...]) -> Iterator[Finding]:
+def _findings(name: str, found: tuple[source_rules.Found, ...]) -> Iterator[Finding]:
     for rule, line, message, severity in found:
         # Half of what is said are the author's words, which may hold anything.
         printable = "".join(each if each.isprintable() else "?" for each in message)

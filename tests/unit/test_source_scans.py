@@ -148,7 +148,7 @@ def test_a_parser_that_dies_is_a_finding_and_the_look_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules_file = Path(sources.source_rules.__file__ or "")
-    parse = "    try:\n        tree = compile"
+    parse = "    try:\n        tree = ast.parse"
     die = "    if b'die' in data:\n        import os\n        os.kill(os.getpid(), 11)\n"
     text = rules_file.read_text().replace(parse, die + parse)
     dying = tmp_path / "dying.py"
