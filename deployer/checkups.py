@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -26,9 +26,6 @@ _TICK_SECONDS: Final = 0.2
 _UNPROVEN_SECONDS: Final = 1.0
 _MOST_THREADS: Final = 1000
 _UP: Final = frozenset({State.STARTING, State.RUNNING})
-
-_Askable = tuple[AgentView, str, int | None]
-"""An agent that is up, with its program and process."""
 
 
 class Checkups:
@@ -60,8 +57,6 @@ class Checkups:
         self._ends = ThreadPoolExecutor(most, thread_name_prefix="end")
         self._checking: set[str] = set()
         self._due: dict[str, tuple[int | None, float]] = {}
-        self._seen: tuple[AgentView, ...] = ()
-        self._askable: tuple[_Askable, ...] = ()
 
     def start(self) -> None:
         """Begin to ask."""
@@ -88,11 +83,12 @@ class Checkups:
             moment: Now, on the monotonic clock.
         """
         views = self._agents.standings()
-        if views is not self._seen:
-            self._seen, self._askable = views, tuple(_askable(views))
-        for view, program, asked in self._askable:
-            pid, due_at = self._due.get(program, (None, 0.0))
-            if pid != asked or due_at <= moment:
+        for view in views:
+            process = view.process
+            if process is None or view.port is None or process.state not in _UP:
+                continue
+            pid, due_at = self._due.get(process.program, (None, 0.0))
+            if pid != process.pid or due_at <= moment:
                 self._ask_if_due(view)
         if len(self._due) > len(views):
             programs = {view.process.program for view in views if view.process is not None}
@@ -207,10 +203,3 @@ class Checkups:
             verdict = Verdict(pid, cause.code, f"ended by this server: it {cause.text}", cause.hint)
             self._verdicts.record(release.program, verdict)
             self._runs.end(release, pid)
-
-
-def _askable(views: Iterable[AgentView]) -> Iterator[_Askable]:
-    for view in views:
-        process = view.process
-        if process is not None and view.port is not None and process.state in _UP:
-            yield view, process.program, process.pid
