@@ -33,6 +33,18 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Supervis
         yield process
 
 
+def test_a_supervisord_that_was_started_anew_is_called_over_a_new_connection(
+    running: SupervisordProcess,
+) -> None:
+    supervisord = running.supervisord
+    assert supervisord.takes_orders()
+
+    running.end()
+    running.start()
+
+    assert supervisord.takes_orders()
+
+
 def test_an_applied_program_is_known_and_does_not_run(running: SupervisordProcess) -> None:
     put(running)
 
