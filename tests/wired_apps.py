@@ -34,9 +34,6 @@ class Part:
     def __getattr__(self, name: str) -> Any:
         return Part()
 
-    def __call__(self, *_: Any) -> Any:
-        raise NotImplementedError("to be wired only")
-
 
 class WholeBody:
     """Middleware that has a body lie there as waitress has it: as a file with all of it."""

@@ -8,7 +8,6 @@ with 202 and a word that says it goes on, and short causes stand in the reason p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
@@ -44,7 +43,6 @@ from deployer.statuses import WIRE_WORDS, AgentStatus, AgentView
 from deployer.store import Request, now
 
 _DIAGNOSTIC_LINES: Final = 50
-_REMEMBERED_PATHS: Final = 4096
 _UNWELL: Final = frozenset(
     {
         AgentStatus.DEGRADED,
@@ -78,7 +76,6 @@ class Wire:
             lambda views: json_of(self._agents_of(views))
         )
         self._by_checksum = Kept(_by_checksum)
-        self._code_of = lru_cache(maxsize=_REMEMBERED_PATHS)(self._state.code)
         self._worker = services.worker
         self._receiver = receiver
         self._patience_seconds = self._settings.limits.atoll_wait_seconds
@@ -375,9 +372,9 @@ class Wire:
         )
 
     def _config_path(self, release: Release | None) -> str:
-        return (
-            "" if release is None else f"{self._code_of(release.agent, release.number)}/agent.toml"
-        )
+        if release is None:
+            return ""
+        return str(self._state.code(release.agent, release.number) / "agent.toml")
 
 
 class WireMarker:
