@@ -45,6 +45,7 @@ from deployer.trees import delete_tree
 _PORT_TRIES: Final = 5
 _LEASE_TRIES: Final = 100
 _AFTER_KILL_SECONDS: Final = 5.0
+_DYING_SECONDS: Final = 0.25
 _SPAWN_SECONDS: Final = 10.0
 _MOST_EXTENSIONS: Final = 6
 _SOAK_INTERVAL_SECONDS: Final = 0.25
@@ -439,7 +440,13 @@ class Runs:
                 f"cannot go on starting {run.release.agent}: the deployment was canceled",
                 cause="canceled",
             )
-        process = self._processes.get(run.release.program)
+        program = run.release.program
+        if not answer.healthy:
+            # Who is about to die closes its connections before it is gone.
+            self._processes.wait(
+                program, lambda _: not self._lives(run), timeout_seconds=_DYING_SECONDS
+            )
+        process = self._processes.get(program)
         if process is None or not self._lives(run):
             raise self._died(run.release, run.port, log, pid=run.pid)
         if not answer.healthy:
