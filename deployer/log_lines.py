@@ -90,10 +90,16 @@ class LineHandler(logging.StreamHandler[TextIO]):
         return is_let_through
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, or keep it for a moment."""
+        """Write a record, or keep it for a moment.
+
+        Where nobody reads or the disk is full the line is lost, and what was logged goes on.
+        """
         if not getattr(record, log_fields.MAY_WAIT, False):
             with self._writing:
-                self.flush()
+                try:
+                    self.flush()
+                except (OSError, ValueError):  # ValueError: it was closed
+                    self.handleError(record)
                 super().emit(record)
             return
         try:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -205,3 +206,12 @@ def test_a_level_leaves_out_what_is_below_it_and_debug_is_about_ourselves(
         logging.getLogger(name).debug("debug")
         logging.getLogger(name).info("info")
     assert len(capsys.readouterr().err.splitlines()) == count
+
+
+def test_who_logs_goes_on_where_no_line_can_be_written() -> None:
+    stream = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - closing it fails as well
+    handler = log_lines.LineHandler(stream)
+    assert handler.handle(record("the disk is full"))
+    assert handler.handle(record("it is full still"))
+    with pytest.raises(OSError, match="No space left"):
+        stream.close()
