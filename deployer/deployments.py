@@ -28,11 +28,12 @@ from deployer.model import (
     Failure,
     Release,
     ReleaseStatus,
+    Run,
     Strategy,
 )
 from deployer.parts import Parts
 from deployer.preparations import Preparations
-from deployer.runs import Run, Runs
+from deployer.runs import Runs
 from deployer.scans import Scans
 
 _log: Final = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from deployer.byte_sizes import size_text
 from deployer.causes import Cause, Circumstances
 from deployer.disks import free_bytes
 from deployer.environments.interpreters import version_of_venv
-from deployer.launches import manifest_of, read_manifest
+from deployer.launches import health_check_of, manifest_of
 from deployer.model import Answer, Release
 from deployer.parts import Parts
 from deployer.reaches import explain_refusal
@@ -70,12 +70,11 @@ class Diagnoses:
             pid: Its main process.
             port: Where it was asked.
         """
-        manifest = read_manifest(release.manifest)
         return causes.explain_unhealthy(
             answer,
             listening=ports.listening_ports(pid),
             port=port,
-            path=manifest.health_check(self._parts.settings.defaults.health_check).path,
+            path=health_check_of(release, self._parts.settings).path,
         )
 
     def _circumstances(

@@ -13,7 +13,7 @@ from deployer.errors import DeployerError, EntryPointMissingError, ManifestInval
 from deployer.launch_policies import LaunchPolicy, Sandbox, policy_bytes
 from deployer.limits.allowances import Allowance
 from deployer.manifest import AgentTable, Manifest
-from deployer.model import Package, Release
+from deployer.model import HealthCheck, Package, Release
 from deployer.parts import Parts
 from deployer.requirements import Rules, require_allowed
 from deployer.settings import Settings
@@ -70,6 +70,11 @@ def manifest_of(release: Release) -> Manifest:
         return read_manifest(release.manifest)
     except ManifestInvalidError:
         return Manifest(agent=AgentTable(name=release.agent))
+
+
+def health_check_of(release: Release, settings: Settings) -> HealthCheck:
+    """Say how a release is asked: as its manifest says, else as the settings do."""
+    return read_manifest(release.manifest).health_check(settings.defaults.health_check)
 
 
 def requirements_of(package: Package, settings: Settings) -> tuple[str, ...]:

@@ -367,6 +367,25 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """One start of a release.
+
+    Attributes:
+        release: What runs.
+        port: Where it listens.
+        pid: Its main process.
+        began: When its start began, on the monotonic clock.
+        is_gapless: Its socket was held all the time: clients waited, and none was refused.
+    """
+
+    release: Release
+    port: int
+    pid: int
+    began: float
+    is_gapless: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One line of the timeline.
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Final
@@ -17,7 +16,6 @@ from deployer.disks import telling_when_full
 from deployer.environments.builds import site_packages
 from deployer.errors import (
     DeployerError,
-    DeploymentCanceledError,
     NoFreePortError,
     StartError,
     StopError,
@@ -27,6 +25,7 @@ from deployer.journals import NOBODY, Watcher
 from deployer.launches import (
     Place,
     find_obstacle,
+    health_check_of,
     launch_policy,
     live_place,
     manifest_of,
@@ -34,40 +33,17 @@ from deployer.launches import (
     rehearsal_place,
 )
 from deployer.limits.allowances import Allowance
-from deployer.model import Answer, HealthCheck, Process, Release, RestartPolicy, State
+from deployer.model import Answer, HealthCheck, Process, Release, RestartPolicy, Run, State
 from deployer.parts import Parts
-from deployer.processes import is_running
+from deployer.proofs import Proofs
 from deployer.run_logs import RunLog
 from deployer.sockets import PortTakenError, Sockets
-from deployer.store import now
 from deployer.trees import delete_tree
 
 _PORT_TRIES: Final = 5
 _LEASE_TRIES: Final = 100
 _AFTER_KILL_SECONDS: Final = 5.0
-_DYING_SECONDS: Final = 0.25
 _SPAWN_SECONDS: Final = 10.0
-_MOST_EXTENSIONS: Final = 6
-_SOAK_INTERVAL_SECONDS: Final = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A release that serves.
-
-    Attributes:
-        release: What runs.
-        port: Where it listens.
-        pid: Its main process.
-        began: When its start began, on the monotonic clock.
-        is_gapless: Its socket was held all the time: clients waited, and none was refused.
-    """
-
-    release: Release
-    port: int
-    pid: int
-    began: float
-    is_gapless: bool = False
 
 
 class Runs:
@@ -90,6 +66,7 @@ class Runs:
         self._sockets = Sockets(parts)
         self._identities = Identities(parts)
         self.diagnoses = Diagnoses(parts, self._sockets)
+        self._proofs = Proofs(parts, self._sockets, self.diagnoses)
 
     def bring_up(
         self,
@@ -142,16 +119,8 @@ class Runs:
             StartError: It died or gave a bad answer.
             DeploymentCanceledError: The watcher said so.
         """
-        seconds = read_manifest(run.release.manifest).deployment.min_healthy_seconds
-        if not seconds:
-            return
-        with watcher.step("soak") as note, self._open_log(run.release) as log:
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                time.sleep(min(_SOAK_INTERVAL_SECONDS, max(0.0, end - time.monotonic())))
-                answer = self.ask(run.release, run.port)
-                self._judge(run, answer, log, watcher)
-            note.message = f"healthy for {seconds:g} s"
+        with self._open_log(run.release) as log:
+            self._proofs.soak(run, log, watcher)
 
     def require_logs(self, agent: str) -> None:
         """Make sure that what an agent, or its installer, writes has a place.
@@ -289,8 +258,7 @@ class Runs:
 
     def health_check(self, release: Release) -> HealthCheck:
         """Say how a release is asked: as its manifest says, else as the settings do."""
-        manifest = read_manifest(release.manifest)
-        return manifest.health_check(self._settings.defaults.health_check)
+        return health_check_of(release, self._settings)
 
     def ask(self, release: Release, port: int) -> Answer:
         """Ask a release once whether it serves."""
@@ -317,7 +285,7 @@ class Runs:
                         note.message = f"port {port}, pid {pid}{self._remark(release)}"
                     with watcher.step("health_check") as note:
                         run = Run(release, port, pid, began, is_gapless=port == held)
-                        note.message = self._prove(run, log, watcher).detail
+                        note.message = self._proofs.prove(run, log, watcher).detail
                     self._supervisord.follow(release.program, self.restart_policy(release))
                     undo.pop_all()
                     log.close()
@@ -385,7 +353,7 @@ class Runs:
             )
         process = self._processes.get(program)
         if process is None or process.pid is None:
-            raise self._died(release, port, log, pid=None)
+            raise self._proofs.death(release, port, log, pid=None)
         if place.is_live:
             self._store.agents.set_isolation(release.agent, self._parts.isolation.level)
         where = "" if place.is_live else " to rehearse"
@@ -400,98 +368,6 @@ class Runs:
                 "agent.limit_clamped", release.agent, f"{release.agent}: {sentence}"
             )
         return process.pid
-
-    def _prove(self, run: Run, log: RunLog, watcher: Watcher) -> Answer:
-        """Ask until the answer is good, and make sure that it was the release who gave it.
-
-        The deadline moves on by half of `start_seconds` while the process still writes into its
-        log: it is at work then, on a model to load or a database to migrate.
-        """
-
-        def still_wanted() -> bool:
-            return not watcher.canceled() and self._lives(run)
-
-        question = self.health_check(run.release)
-        deadline = run.began + question.start_seconds
-        for _ in range(2 + _MOST_EXTENSIONS):
-            answer = health.wait_until_healthy(
-                lambda: self._sockets.ask(run.release, run.port, question, still_wanted),
-                still_alive=still_wanted,
-                deadline=time.monotonic() + question.start_seconds / 2,
-            )
-            if answer.healthy or watcher.canceled() or not self._lives(run):
-                break
-            if not log.has_grown() and time.monotonic() >= deadline:
-                break
-        self._judge(run, answer, log, watcher)
-        is_own = ports.listens(run.pid, run.port)
-        if not is_own and (holder := ports.describe_holder(run.port)):
-            raise PortTakenError(
-                f"cannot start {run.release.agent}: port {run.port} is answered by {holder}",
-                cause=f"port {run.port} is held by {holder}",
-                evidence=log.read(),
-            )
-        return answer
-
-    def _judge(self, run: Run, answer: Answer, log: RunLog, watcher: Watcher) -> None:
-        """Keep a good answer of the process that was asked; raise for anything else."""
-        if watcher.canceled():
-            raise DeploymentCanceledError(
-                f"cannot go on starting {run.release.agent}: the deployment was canceled",
-                cause="canceled",
-            )
-        program = run.release.program
-        if not answer.healthy:
-            # Who is about to die closes its connections before it is gone.
-            self._processes.wait(
-                program, lambda _: not self._lives(run), timeout_seconds=_DYING_SECONDS
-            )
-        process = self._processes.get(program)
-        if process is None or not self._lives(run):
-            raise self._died(run.release, run.port, log, pid=run.pid)
-        if not answer.healthy:
-            raise self._unhealthy(run, answer, log)
-        self._readings.record(process, answer, checked_at=now())
-
-    def _lives(self, run: Run) -> bool:
-        """Tell whether a run goes on, also where supervisord's word comes late or never."""
-        process = self._processes.get(run.release.program)
-        return (
-            process is not None
-            and process.pid == run.pid
-            and process.state.is_alive
-            and is_running(run.pid)
-        )
-
-    def _died(self, release: Release, port: int, log: RunLog, *, pid: int | None) -> StartError:
-        # Its exit code is known once supervisord has reaped it, which may be a moment away.
-        self._processes.wait(
-            release.program,
-            lambda one: one is None or not one.state.is_alive,
-            timeout_seconds=_AFTER_KILL_SECONDS,
-        )
-        lines = log.read()
-        cause = self.diagnoses.of_death(release, port, lines, pid=pid)
-        kind = PortTakenError if cause.code == "address-in-use" else StartError
-        return kind(
-            f"cannot start {release.agent}: {cause.text}",
-            cause=cause.short,
-            hint=cause.hint,
-            evidence=lines,
-        )
-
-    def _unhealthy(self, run: Run, answer: Answer, log: RunLog) -> StartError:
-        if self._sockets.is_ignored_by(run.release, run.port):
-            cause = causes.explain_unaccepted(run.port, ports.listening_ports(run.pid))
-        else:
-            cause = self.diagnoses.of_answer(run.release, answer, run.pid, run.port)
-        seconds = time.monotonic() - run.began
-        return StartError(
-            f"cannot start {run.release.agent}: not healthy after {seconds:.1f} s: {cause.text}",
-            cause=cause.short,
-            hint=cause.hint,
-            evidence=log.read(),
-        )
 
 
 def _is_down(process: Process | None) -> bool:

@@ -21,10 +21,10 @@ from deployer.model import (
     Desired,
     Release,
     ReleaseStatus,
+    Run,
     Strategy,
 )
 from deployer.parts import Parts
-from deployer.runs import Run
 from deployer.settings import Settings
 from deployer.state_dir import StateDir
 from deployer.store import Request, Store, now
