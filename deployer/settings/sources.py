@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import json5
 import tomli
 
 from deployer.complaints import dotted, unknown_key
@@ -161,6 +160,8 @@ class Sources:
             if path.suffix == ".toml":
                 document: object = tomli.loads(text)
             else:
+                import json5  # noqa: PLC0415 - of ATOLL's; our own settings are TOML
+
                 document = json5.loads(text, allow_duplicate_keys=False)
         except OSError as error:
             self._complain(str(path), f"cannot be read: {error.strerror or error}")
