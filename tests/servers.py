@@ -31,7 +31,7 @@ _START_SECONDS = 30
 _STOP_SECONDS = 40
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20.0, what: str = "") -> Any:
+def wait_until(condition: Callable[[], object], seconds: float = 45.0, what: str = "") -> Any:
     """Wait for a condition and give what it gave."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):

@@ -192,7 +192,7 @@ def test_an_agent_that_dies_again_and_again_is_stopped_at_last(
     package = zip_package(
         "crashes_after",
         replace={
-            'CRASH_AFTER_SECONDS = ""': 'CRASH_AFTER_SECONDS = "1.3"',
+            'CRASH_AFTER_SECONDS = ""': 'CRASH_AFTER_SECONDS = "3"',
             "[health]": "[deployment]\nmax_restarts = 1\n[health]",
         },
     )
