@@ -49,6 +49,8 @@ class Identities:
             StartError: Something in the agent's directory is not what it must be.
         """
         isolation = self._isolation
+        # `serve` refuses before that; but supervisord starts the API again without it, and what the
+        # kernel allows may have changed meanwhile.
         if self._required is not None and not isolation.level.is_at_least(self._required):
             raise IsolationTooLowError(
                 f"cannot start {release.agent}: agents are kept apart at level {isolation.level}"

@@ -393,7 +393,7 @@ class Event:
         id: Counts up; the cursor of the list.
         at: When it happened.
         agent: Whom it concerns; empty for the server itself.
-        kind: A dotted word such as ``deployment.succeeded`` or ``process.exited``.
+        kind: A dotted word such as ``deployment.succeeded`` or ``process.died``.
         message: A sentence for people.
     """
 

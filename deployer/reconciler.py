@@ -116,7 +116,7 @@ class Reconciler:
                 continue
             try:
                 fault = self._fault_of(view)
-            except DeployerError as error:  # the monitor puts it into quarantine
+            except DeployerError as error:  # its next checkup puts it into quarantine
                 _log.warning("cannot tell what is due for %s: %s", name, error.detail)
                 continue
             if fault is None:

@@ -308,6 +308,7 @@ class Server:
             for agent in self._parts.store.agents.all()
             if agent.quarantine and (caller is None or caller.sees(agent.name))
         ]
+        # `serve` has asked, but the API may have been started again under another kernel setting.
         level, required = self._parts.isolation.level, self._settings.isolation.require
         is_enough = required is None or level.is_at_least(required)
         detail = f"level {level}" if is_enough else f"level {level}, and {required} is required"

@@ -23,7 +23,7 @@ class AgentStatus(StrEnum):
     STOPPED = "stopped"
     CRASH_LOOPING = "crash_looping"  # it died too often; supervisord gave up
     FAILED = "failed"  # it should run and does not
-    QUARANTINED = "quarantined"  # its own files are damaged
+    QUARANTINED = "quarantined"  # its row, code, manifest or Python is damaged or gone
 
 
 WIRE_WORDS: Final = {

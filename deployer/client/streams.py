@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deployer.client.sessions import Session
 
 SILENCE_SECONDS: Final = 45.0
-"""The server says something every 15 s: three heartbeats missed, and the connection is dead."""
+"""The server breaks a silence after 10 s: four heartbeats missed, and the connection is dead."""
 
 _RECONNECT_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.5

@@ -11,7 +11,7 @@ class IsolationSettings(Section):
     """How well agents are to be kept apart.
 
     Attributes:
-        require: The lowest level at which agents are started; nothing: the best to be had here.
+        require: Below this level the server refuses to serve; nothing: the best to be had here.
         use: The best level that is tried; nothing: the best there is.
         readable: Files and directories that every agent may read, such as models that all share.
         writable: The same, to write as far as their modes allow; devices are meant as well.
