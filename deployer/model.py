@@ -291,7 +291,6 @@ class Outcome(StrEnum):
 
     RUNNING = "running"
     DONE = "done"
-    SKIPPED = "skipped"
     FAILED = "failed"
 
 

@@ -19,7 +19,7 @@ class Step(Answer):
 
     Attributes:
         name: Such as ``install``; ``upload`` is the client's own.
-        outcome: running, done, skipped or failed.
+        outcome: running, done or failed.
         started_at: When it began.
         ended_at: When it ended; None while it runs.
         duration_seconds: How long it took, or has run until now.
