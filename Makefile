@@ -55,7 +55,7 @@ load: .venv/.installed  ## A minute of mixed traffic from 32 clients, and what m
 openapi: .venv/.installed  ## Write docs/openapi.json anew, after a change of the API
 	$(BIN)/python -m tests.openapi_json
 
-docs: .venv/.installed  ## Write what docs/ says of manifest, settings and problems anew
+docs: .venv/.installed  ## Write what docs/ says of manifest, settings, problems and events anew
 	$(BIN)/python docs/reference.py
 
 lock: .venv/.installed  ## Resolve the dependencies anew, with hashes, for every platform

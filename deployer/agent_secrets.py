@@ -24,6 +24,7 @@ from deployer.errors import (
     SecretUnavailableError,
     SecretUnreadableError,
 )
+from deployer.event_kinds import EventKind
 from deployer.manifest import Manifest
 from deployer.model import Release, agent_of_program
 from deployer.redactions import Redaction
@@ -99,8 +100,10 @@ class AgentSecrets:
         )
         with self._store.transaction():
             self._store.secrets.put(row, keep_former=not self._is_same(known, value, agents))
-            what = "set" if known is None else "changed"
-            self._store.events.add(f"secret.{what}", "", f"secret {name} was {what}")
+            kind, what = EventKind.SECRET_CHANGED, "changed"
+            if known is None:
+                kind, what = EventKind.SECRET_SET, "set"
+            self._store.events.add(kind, "", f"secret {name} was {what}")
             self.forget_former()
         self._store.keep_copy(self._state.database_copy)
         return self._describe(row), known is None
@@ -113,7 +116,7 @@ class AgentSecrets:
         """
         with self._store.transaction():
             self._store.secrets.remove(name)
-            self._store.events.add("secret.removed", "", f"secret {name} was removed")
+            self._store.events.add(EventKind.SECRET_REMOVED, "", f"secret {name} was removed")
             self.forget_former()
         self._store.keep_copy(self._state.database_copy)
 

@@ -11,6 +11,7 @@ from deployer.errors import (
     ReleaseDamagedError,
     StartError,
 )
+from deployer.event_kinds import EventKind
 from deployer.limits.footprints import Footprint
 from deployer.model import Agent, Desired, PortLease, Release, ReleaseStatus
 from deployer.parts import Parts
@@ -178,14 +179,14 @@ class Agents:
                 self._bring_up(release)
             return self.view(name)
 
-    def put_to_rest(self, name: str) -> None:
+    def stop_as_desired(self, name: str) -> None:
         """Stop an agent that is desired to be stopped and runs; nobody asked for it just now.
 
         Raises:
             AgentUnknownError: There is none of this name.
             StopError: Its process outlives SIGKILL.
         """
-        with self._locks.hold(name, f"put {name} to rest", timeout_seconds=_LOCK_SECONDS):
+        with self._locks.hold(name, f"stop {name} as desired", timeout_seconds=_LOCK_SECONDS):
             if self._store.agents.get(name).desired is Desired.STOPPED:  # still
                 self.stop(name)
 
@@ -205,7 +206,7 @@ class Agents:
             is_wanted = agent.desired is Desired.RUNNING and not self._runs.is_up(release)
             if is_wanted and agent.port is not None and self._runs.is_lost(agent.port):
                 self._store.events.add(
-                    "agent.moving", name, f"{name} leaves port {agent.port}: it is not free"
+                    EventKind.AGENT_MOVING, name, f"{name} leaves port {agent.port}: it is not free"
                 )
                 self._bring_up(release)
 
@@ -224,12 +225,12 @@ class Agents:
                 self._runs.take_down(self._store.releases.get(name, agent.current))
             self._retries.forget(name)
             if agent.desired is Desired.RUNNING:
-                self._store.events.add("agent.stopped", name, f"{name} was stopped")
+                self._store.events.add(EventKind.AGENT_STOPPED, name, f"{name} was stopped")
             self._store.agents.set_last_error(name, "")
             return self.view(name)
 
-    def put_out(self, name: str, sentence: str) -> None:
-        """Stop an agent that breaks a rule; it stays stopped until somebody starts it.
+    def stop_over_limit(self, name: str, sentence: str) -> None:
+        """Stop an agent that is over a limit; it stays stopped until somebody starts it.
 
         Args:
             name: Which agent.
@@ -246,7 +247,7 @@ class Agents:
             self._runs.take_down(release)
             self._retries.forget(name)
             self._store.agents.set_last_error(name, sentence)
-            self._store.events.add("agent.put_out", name, sentence)
+            self._store.events.add(EventKind.AGENT_STOPPED_OVER_LIMIT, name, sentence)
 
     def restart(self, name: str, *, reason: str = "asked for") -> AgentView:
         """Stop an agent and start it again on the same port.
@@ -267,7 +268,9 @@ class Agents:
             release = self._release(name)
             self._secrets.require(name, release.manifest)  # or it would be stopped for nothing
             self._store.agents.set_desired(name, Desired.RUNNING)
-            self._store.events.add("agent.restarting", name, f"{name} is restarted: {reason}")
+            self._store.events.add(
+                EventKind.AGENT_RESTARTING, name, f"{name} is restarted: {reason}"
+            )
             self._retries.forget(name)
             self._bring_up(release)
             return self.view(name)
@@ -286,7 +289,7 @@ class Agents:
             self._runs.kill(release)
             self._runs.let_go(release)
             self._store.leases.free(release.program)
-        self._store.events.add("agent.killed", name, f"{name} was killed")
+        self._store.events.add(EventKind.AGENT_KILLED, name, f"{name} was killed")
         return self.view(name)
 
     def remove(self, name: str, *, keep_data: bool = False) -> None:
@@ -311,7 +314,7 @@ class Agents:
             self._store.agents.remove(name)
             self._secrets.forget_former()
             self._retries.forget(name)
-            self._store.events.add("agent.removed", name, f"{name} was removed")
+            self._store.events.add(EventKind.AGENT_REMOVED, name, f"{name} was removed")
 
     def _release(self, name: str) -> Release:
         agent = self._store.agents.get(name)
@@ -330,7 +333,7 @@ class Agents:
             run = self._runs.bring_up(release)
         except DeployerError as error:
             self._store.agents.set_last_error(name, error.detail, error.hint)
-            self._store.events.add("agent.start_failed", name, error.detail)
+            self._store.events.add(EventKind.AGENT_START_FAILED, name, error.detail)
             self._retries.record_failure(name, now())
             self._runs.let_go(release)
             if isinstance(error, StartError):
@@ -342,7 +345,7 @@ class Agents:
             self._store.releases.set_status(release, ReleaseStatus.PROVEN)
             self._files.write_record(replace(release, status=ReleaseStatus.PROVEN))
         self._store.events.add(
-            "agent.started", name, f"{name} serves on port {run.port}, pid {run.pid}"
+            EventKind.AGENT_STARTED, name, f"{name} serves on port {run.port}, pid {run.pid}"
         )
         self._runs.compile(release)
 
@@ -353,7 +356,7 @@ class Agents:
             self._store.agents.set_quarantine(release.agent, damage)
         if damage:
             sentence = f"{release.agent} release {release.number} is damaged: {damage}"
-            self._store.events.add("agent.quarantined", release.agent, sentence)
+            self._store.events.add(EventKind.AGENT_QUARANTINED, release.agent, sentence)
             raise ReleaseDamagedError(
                 f"cannot start {release.agent}: release {release.number} is damaged: {damage}",
                 cause=damage,
@@ -379,7 +382,7 @@ class Agents:
         self._files.write_checksum(agent.name, former.md5)
         self._runs.discard(release)
         self._store.events.add(
-            "agent.put_back",
+            EventKind.AGENT_PUT_BACK,
             agent.name,
             f"release {former.number} of {agent.name} is current again",
         )

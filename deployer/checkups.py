@@ -12,6 +12,7 @@ from typing import Final
 from deployer.agents import Agents
 from deployer.causes import Cause
 from deployer.errors import DeployerError
+from deployer.event_kinds import EventKind
 from deployer.limits.verdicts import Verdict
 from deployer.model import Agent, Process, Release, State
 from deployer.parts import Parts
@@ -108,7 +109,9 @@ class Checkups:
         if not agent.quarantine:
             sentence = f"its row in state.db is damaged: {error.detail}"
             self._store.agents.set_quarantine(agent.name, sentence)
-            self._store.events.add("agent.quarantined", agent.name, f"{agent.name}: {sentence}")
+            self._store.events.add(
+                EventKind.AGENT_QUARANTINED, agent.name, f"{agent.name}: {sentence}"
+            )
 
     def _is_due(self, view: AgentView) -> bool:
         name, release, process = view.agent.name, view.release, view.process
@@ -152,7 +155,7 @@ class Checkups:
                 self._ends.submit(self._replace, view, latest, reading)
             if answer.degraded and not was_degraded:
                 sentence = f"{name} says that it is degraded: {answer.detail}"
-                self._store.events.add("agent.degraded", name, sentence)
+                self._store.events.add(EventKind.AGENT_DEGRADED, name, sentence)
         except Exception:  # noqa: BLE001 - nobody reads this thread's result
             _log.exception("cannot ask %s how it is", name)
         finally:
@@ -160,7 +163,9 @@ class Checkups:
 
     def _write_recovery(self, view: AgentView) -> None:
         self._store.agents.set_last_error(view.agent.name, "")
-        self._store.events.add("agent.healthy", view.agent.name, f"{view.agent.name} is healthy")
+        self._store.events.add(
+            EventKind.AGENT_HEALTHY, view.agent.name, f"{view.agent.name} is healthy"
+        )
 
     def _is_hopeless(self, view: AgentView, process: Process, reading: Reading) -> bool:
         if view.release is None:
@@ -191,14 +196,14 @@ class Checkups:
         sentence = f"{name} is unhealthy: {reading.answer.detail}"
         if not self._runs.restart_policy(release).enabled:
             if is_first:
-                self._store.events.add("agent.unhealthy", name, sentence)
+                self._store.events.add(EventKind.AGENT_UNHEALTHY, name, sentence)
                 self._store.agents.set_last_error(name, sentence, cause.hint)
             return
         with self._locks.hold(name, f"end unhealthy {name}", timeout_seconds=_UNPROVEN_SECONDS):
             latest = self._processes.get(release.program)
             if latest is None or latest.pid != pid or not latest.state.is_alive:
                 return  # it was stopped while we waited for the lock
-            self._store.events.add("agent.unhealthy", name, f"{sentence}; it is restarted")
+            self._store.events.add(EventKind.AGENT_UNHEALTHY, name, f"{sentence}; it is restarted")
             self._store.agents.set_last_error(name, sentence, cause.hint)
             verdict = Verdict(pid, cause.code, f"ended by this server: it {cause.text}", cause.hint)
             self._verdicts.record(release.program, verdict)

@@ -19,6 +19,7 @@ from deployer.errors import (
     SupervisordUnreachableError,
     TooManyAgentsError,
 )
+from deployer.event_kinds import EventKind
 from deployer.journals import Journal
 from deployer.model import (
     Agent,
@@ -72,7 +73,7 @@ class Deployments:
         """
         if not self._store.deployments.begin(deployment):
             return  # canceled while it waited for the agent's lock
-        self._tell(deployment, "deployment.started", "started")
+        self._tell(deployment, EventKind.DEPLOYMENT_STARTED, "started")
         serving: Release | None = None
         try:
             journal = Journal(self._store, self._instruments, deployment, canceled)
@@ -141,7 +142,9 @@ class Deployments:
                 cause=f"release {number} is {needed_as[number]}",
             )
         self._forget(release)
-        self._store.events.add("release.deleted", agent, f"release {number} of {agent} was deleted")
+        self._store.events.add(
+            EventKind.RELEASE_DELETED, agent, f"release {number} of {agent} was deleted"
+        )
 
     def finish_deleting(self, agent: str) -> None:
         """Delete what releases of an agent left whose deletion the server did not survive."""
@@ -167,7 +170,7 @@ class Deployments:
             self._store.releases.set_status(release, ReleaseStatus.PROVEN)
             self._files.write_record(replace(release, status=ReleaseStatus.PROVEN))
             self._store.events.add(
-                "agent.healthy",
+                EventKind.AGENT_HEALTHY,
                 agent.name,
                 f"{agent.name} release {release.number} is healthy on port {run.port},"
                 f" pid {run.pid}",
@@ -291,7 +294,7 @@ class Deployments:
         with self._store.transaction():
             failure = None if error is None else failure_of(error)
             self._store.deployments.end(deployment, status, failure)
-            self._tell(deployment, f"deployment.{status}", f"{status}{why}")
+            self._tell(deployment, EventKind(f"deployment.{status}"), f"{status}{why}")
 
     def _undo(self, deployment: Deployment) -> bool:
         """Remove what a deployment made, and bring what was serving back.
@@ -365,7 +368,7 @@ class Deployments:
             return None
         return self._store.releases.get(agent.name, agent.current)
 
-    def _tell(self, deployment: Deployment, kind: str, what: str) -> None:
+    def _tell(self, deployment: Deployment, kind: EventKind, what: str) -> None:
         self._store.events.add(
             kind, deployment.agent, f"deployment {deployment.id} of {deployment.agent} {what}"
         )

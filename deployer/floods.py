@@ -13,6 +13,7 @@ from typing import Final
 from deployer.agents import Agents
 from deployer.byte_sizes import size_text
 from deployer.errors import DeployerError
+from deployer.event_kinds import EventKind
 from deployer.limits.meters import Meter
 from deployer.model import Process, agent_of_program
 from deployer.parts import Parts
@@ -96,7 +97,7 @@ class Floods:
             if (program, pid) in runs and self._is_metered:
                 name, _ = agent_of_program(program) or ("", 0)
                 self._store.events.add(
-                    "agent.log_released", name, f"{name} is no longer held up by its log"
+                    EventKind.AGENT_LOG_RELEASED, name, f"{name} is no longer held up by its log"
                 )
         self._told = flooding
 
@@ -127,7 +128,7 @@ class Floods:
         pace = f"{size_text(self._limits.log_bytes_per_second)} a second"
         if self._is_metered and self._limits.log_flood == "throttle":
             self._store.events.add(
-                "agent.log_throttled",
+                EventKind.AGENT_LOG_THROTTLED,
                 name,
                 f"{name} floods its log: it is held up to {pace} and waits in its writes",
             )
@@ -137,6 +138,6 @@ class Floods:
 
     def _stop(self, name: str, sentence: str) -> None:
         try:
-            self._agents.put_out(name, sentence)
+            self._agents.stop_over_limit(name, sentence)
         except DeployerError as error:
             _log.warning("cannot stop %s: %s", name, error.detail)

@@ -13,6 +13,7 @@ from typing import Final
 
 from deployer.disks import telling_when_full
 from deployer.errors import IsolationTooLowError, NoFreeUidError, StartError
+from deployer.event_kinds import EventKind
 from deployer.isolation import Quarters, choose_uid
 from deployer.launch_policies import Sandbox
 from deployer.launches import Place, read_manifest
@@ -97,7 +98,7 @@ class Identities:
             return
         if ended := end_processes_of(uid, self._state.root):
             self._store.events.add(
-                "process.escaped",
+                EventKind.PROCESS_ESCAPED,
                 agent,
                 f"{len(ended)} processes of {agent} had left its process group, and were ended:"
                 f" pid {', '.join(map(str, ended[:10]))}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from deployer.audits import Entry
+from deployer.event_kinds import EventKind
 from deployer.model import Act, Agent, Desired, Process, Release, State
 from deployer.parts import Parts
 from deployer.runs import Runs
@@ -68,7 +69,9 @@ class Intents:
         self._store.agents.set_desired(agent.name, Desired.STOPPED, act.at)
         self._store.agents.set_last_error(agent.name, "")
         self._retries.forget(agent.name)
-        self._tell("agent.stopped", agent, f"{agent.name} was stopped through supervisord", act)
+        self._tell(
+            EventKind.AGENT_STOPPED, agent, f"{agent.name} was stopped through supervisord", act
+        )
         self._store.audit.add(_seen("stop", agent))
 
     def _write_start(self, agent: Agent, release: Release, act: Act) -> None:
@@ -77,10 +80,12 @@ class Intents:
         if agent.port is not None and self._store.leases.of_program(release.program) is None:
             self._store.leases.add(agent.port, agent.name, release.program)
         self._supervisord.apply(release.program, self._runs.restart_policy(release))
-        self._tell("agent.started", agent, f"{agent.name} was started through supervisord", act)
+        self._tell(
+            EventKind.AGENT_STARTED, agent, f"{agent.name} was started through supervisord", act
+        )
         self._store.audit.add(_seen("start", agent))
 
-    def _tell(self, kind: str, agent: Agent, sentence: str, act: Act) -> None:
+    def _tell(self, kind: EventKind, agent: Agent, sentence: str, act: Act) -> None:
         if act.at < self._began_at:
             sentence += f" at {act.at:%H:%M:%S} UTC, while this server was away"
         self._store.events.add(kind, agent.name, sentence)

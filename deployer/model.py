@@ -392,7 +392,7 @@ class Event:
         id: Counts up; the cursor of the list.
         at: When it happened.
         agent: Whom it concerns; empty for the server itself.
-        kind: A dotted word such as ``deployment.succeeded`` or ``process.died``.
+        kind: A value of `deployer.event_kinds.EventKind`; older rows may hold others.
         message: A sentence for people.
     """
 

@@ -18,6 +18,7 @@ from deployer.checkups import Checkups
 from deployer.crash_loops import CrashLoops, is_death
 from deployer.environment_retention import EnvironmentRetention
 from deployer.errors import DeployerError, SupervisordRefusedError
+from deployer.event_kinds import EventKind
 from deployer.intents import Intents
 from deployer.logs import tail
 from deployer.model import Agent, Desired, Process, Release, State, agent_of_program
@@ -31,7 +32,7 @@ from deployer.supervisord import receive_push
 _log: Final = logging.getLogger(__name__)
 
 _RESYNC_SECONDS: Final = 2.0
-_PARK_SECONDS: Final = 10.0
+_LOCK_SECONDS: Final = 10.0
 _DATAGRAM_BYTES: Final = 64 * 1024
 _MOST_THREADS: Final = 1000
 _TRIM_SECONDS: Final = 600.0
@@ -206,7 +207,7 @@ class Monitor:
             pid=None if was is None else was.pid,
         )
         sentence = f"{agent.name} died: {cause.text}"
-        self._store.events.add("process.died", agent.name, sentence)
+        self._store.events.add(EventKind.PROCESS_DIED, agent.name, sentence)
         if is_told:
             return
         self._store.agents.set_last_error(agent.name, sentence, cause.hint)
@@ -239,7 +240,7 @@ class Monitor:
     def _write_run(self, release: Release, process: Process) -> None:
         """Note a process that nobody here asked for: the restart policy did, or an operator."""
         self._store.events.add(
-            "process.started",
+            EventKind.PROCESS_STARTED,
             release.agent,
             f"{release.agent} release {release.number} was started by supervisord,"
             f" pid {process.pid}",
@@ -247,7 +248,9 @@ class Monitor:
 
     def _write_end(self, agent: Agent, process: Process) -> None:
         """Add to the last death that no start follows it."""
-        self._store.events.add("agent.given_up", agent.name, f"{agent.name}: {process.message}")
+        self._store.events.add(
+            EventKind.AGENT_GIVEN_UP, agent.name, f"{agent.name}: {process.message}"
+        )
         last = self._store.agents.get(agent.name)
         self._store.agents.set_last_error(
             agent.name, f"{last.last_error}; {process.message}", last.last_hint
@@ -258,16 +261,16 @@ class Monitor:
         policy = self._runs.restart_policy(release)
         why = self._crash_loops.record_death(release.program, policy) if policy.enabled else None
         if why is not None:
-            self._acts.submit(self._park, release, f"{release.agent} is stopped: {why}")
+            self._acts.submit(self._stop_looping, release, f"{release.agent} is stopped: {why}")
 
-    def _park(self, release: Release, sentence: str) -> None:
+    def _stop_looping(self, release: Release, sentence: str) -> None:
         name = release.agent
         try:
-            with self._locks.hold(name, f"stop looping {name}", timeout_seconds=_PARK_SECONDS):
+            with self._locks.hold(name, f"stop looping {name}", timeout_seconds=_LOCK_SECONDS):
                 self._runs.take_down(release)
                 self._retries.record_failure(name, now(), is_crash_loop=True)
                 self._store.agents.set_last_error(name, sentence)
-                self._store.events.add("agent.parked", name, sentence)
+                self._store.events.add(EventKind.AGENT_GIVEN_UP, name, sentence)
         except DeployerError as error:
             _log.warning("cannot stop %s, which dies again and again: %s", name, error.detail)
 

@@ -9,6 +9,7 @@ from deployer.disks import require_space
 from deployer.environments import Built, Environments
 from deployer.environments.interpreters import Interpreter
 from deployer.errors import ReleaseDamagedError
+from deployer.event_kinds import EventKind
 from deployer.journals import Journal
 from deployer.launches import read_manifest, requirements_of
 from deployer.model import Deployment, Package, Release
@@ -54,7 +55,7 @@ class Preparations:
             built = self._install(release, requirements, python, journal)
             self._scan(deployment, look, built, journal)
         self._store.events.add(
-            "release.made",
+            EventKind.RELEASE_MADE,
             release.agent,
             f"release {release.number} of {release.agent} was made from package {release.md5}",
         )

@@ -10,6 +10,7 @@ from typing import Final
 from deployer.agents import Agents
 from deployer.byte_sizes import size_text
 from deployer.errors import DeployerError
+from deployer.event_kinds import EventKind
 from deployer.limits.disk_scans import DiskScan, scan_disks
 from deployer.parts import Parts
 from deployer.runs import Runs
@@ -59,7 +60,7 @@ class Quotas:
         news = [name for name in sentences if not self._breaches.of(name)]
         self._breaches.replace(scans, sentences)
         for name in news:
-            self._store.events.add("agent.over_limit", name, f"{name} {sentences[name]}")
+            self._store.events.add(EventKind.AGENT_OVER_LIMIT, name, f"{name} {sentences[name]}")
         if self._limits.disk_over == "stop":
             for view in views:
                 if view.agent.name in sentences and view.is_alive:
@@ -79,7 +80,7 @@ class Quotas:
 
     def _stop(self, name: str, sentence: str) -> None:
         try:
-            self._agents.put_out(name, f"{name} is stopped: it {sentence}")
+            self._agents.stop_over_limit(name, f"{name} is stopped: it {sentence}")
         except DeployerError as error:
             _log.warning("cannot stop %s: %s", name, error.detail)
 

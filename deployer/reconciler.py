@@ -13,6 +13,7 @@ from typing import Final
 
 from deployer.agents import Agents
 from deployer.errors import DeployerError
+from deployer.event_kinds import EventKind
 from deployer.intents import Intents
 from deployer.model import Desired, Release, State
 from deployer.parts import Parts
@@ -163,11 +164,11 @@ class Reconciler:
 
     def _mend(self, name: str, fault: _Fault) -> None:
         try:
-            self._store.events.add("agent.reconciled", name, f"{name}: {fault.value}")
+            self._store.events.add(EventKind.AGENT_RECONCILED, name, f"{name}: {fault.value}")
             if fault is _Fault.DOWN:
                 self._agents.bring_back(name)
             else:
-                self._agents.put_to_rest(name)
+                self._agents.stop_as_desired(name)
         except DeployerError as error:
             _log.warning("cannot set %s right: %s", name, error.detail)
         except Exception:  # noqa: BLE001 - nobody reads this thread's result

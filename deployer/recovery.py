@@ -138,7 +138,7 @@ class Recovery:
                 if agent.desired is Desired.RUNNING and not self._is_left_to_policy(release):
                     self._agents.bring_back(agent.name)
             elif agent.desired is Desired.STOPPED:
-                self._agents.put_to_rest(agent.name)
+                self._agents.stop_as_desired(agent.name)
             else:
                 # The last server may have ended between a good answer and this call.
                 self._supervisord.follow(release.program, self._runs.restart_policy(release))

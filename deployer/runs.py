@@ -20,6 +20,7 @@ from deployer.errors import (
     StartError,
     StopError,
 )
+from deployer.event_kinds import EventKind
 from deployer.identities import Identities
 from deployer.journals import NOBODY, Watcher
 from deployer.launches import (
@@ -358,14 +359,14 @@ class Runs:
             self._store.agents.set_isolation(release.agent, self._parts.isolation.level)
         where = "" if place.is_live else " to rehearse"
         self._store.events.add(
-            "process.started",
+            EventKind.PROCESS_STARTED,
             release.agent,
             f"{release.agent} release {release.number} was started{where} on port {port},"
             f" pid {process.pid}",
         )
         for sentence in self.allowance(release).clamped:
             self._store.events.add(
-                "agent.limit_clamped", release.agent, f"{release.agent}: {sentence}"
+                EventKind.AGENT_LIMIT_CLAMPED, release.agent, f"{release.agent}: {sentence}"
             )
         return process.pid
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from deployer import packages
 from deployer.errors import DeployerError
+from deployer.event_kinds import EventKind
 from deployer.model import Desired, Process, Release, ReleaseStatus
 from deployer.parts import Parts
 from deployer.requirements import Rules
@@ -37,7 +38,7 @@ class Salvage:
             why: What happened to the database; for the timeline.
         """
         self._store.events.go_on_behind_lost()
-        self._store.events.add("server.salvaged", "", why)
+        self._store.events.add(EventKind.SERVER_SALVAGED, "", why)
         for archive in self._parts.state.packages.glob("*.zip"):
             self._salvage_package(archive.stem)
         for release in self._files.recorded():

@@ -17,6 +17,7 @@ from typing import Final
 
 from deployer.byte_sizes import size_text
 from deployer.causes import Cause, explain_memory_limit, explain_pids_limit
+from deployer.event_kinds import EventKind
 from deployer.limits.allowances import Allowance
 from deployer.limits.usages import Usage, end_members, proportional_bytes
 from deployer.limits.verdicts import Verdict
@@ -173,7 +174,7 @@ class Watchdog:
 
     def _tell(self, watch: _Watch, sentence: str) -> None:
         name = watch.release.agent
-        self._store.events.add("agent.over_limit", name, f"{name}: {sentence}")
+        self._store.events.add(EventKind.AGENT_OVER_LIMIT, name, f"{name}: {sentence}")
 
     def _end(self, watch: _Watch, usage: Usage, cause: Cause, sentence: str) -> None:
         """End a run in a thread of its own; its death is then treated as any other one is."""

@@ -22,6 +22,7 @@ from deployer.errors import (
     StrategyUnsupportedError,
     SupervisordUnreachableError,
 )
+from deployer.event_kinds import EventKind
 from deployer.launches import read_manifest
 from deployer.model import Deployment, DeploymentStatus, Release, Strategy
 from deployer.parts import Parts
@@ -154,7 +155,7 @@ class Worker:
         with self._store.transaction():
             if self._store.deployments.cancel_queued(deployment):
                 self._store.events.add(
-                    "deployment.canceled",
+                    EventKind.DEPLOYMENT_CANCELED,
                     deployment.agent,
                     f"deployment {deployment.id} of {deployment.agent} canceled while it waited",
                 )

@@ -24,6 +24,7 @@ from pydantic.fields import FieldInfo
 from deployer import errors
 from deployer.api import problems
 from deployer.byte_sizes import size_text
+from deployer.event_kinds import EventKind
 from deployer.manifest import Manifest
 from deployer.quantities import parse_bytes
 from deployer.settings import Settings
@@ -76,10 +77,17 @@ def problem_reference() -> str:
     return _rows(("code", "status", "what it means"), rows)
 
 
+def event_reference() -> str:
+    """Describe what lines of the timeline are about."""
+    said = _attributes(EventKind)
+    return _rows(("kind", "what it means"), [(f"`{each}`", said[each.name]) for each in EventKind])
+
+
 PARTS: Final[dict[str, tuple[str, Callable[[], str]]]] = {
     "manifest": ("agents.md", manifest_reference),
     "settings": ("settings.md", settings_reference),
     "problems": ("api.md", problem_reference),
+    "events": ("api.md", event_reference),
 }
 
 

@@ -24,6 +24,7 @@ from deployer.errors import (
     RequestInvalidError,
     UnsupportedMediaTypeError,
 )
+from deployer.event_kinds import EventKind
 from deployer.keys import Scope
 from deployer.launches import requirement_rules
 from deployer.model import Package
@@ -161,7 +162,7 @@ class PackageReceiver:
                     f"package {package.md5} of {package.agent} was received:"
                     f" version {package.version or 'unknown'}, {package.size_bytes} bytes"
                 )
-                self._store.events.add("package.received", package.agent, sentence)
+                self._store.events.add(EventKind.PACKAGE_RECEIVED, package.agent, sentence)
         return is_new
 
 

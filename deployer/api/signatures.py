@@ -16,6 +16,7 @@ from deployer.api.operations import operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import Services
 from deployer.errors import PackageUnknownError, SignatureInvalidError
+from deployer.event_kinds import EventKind
 from deployer.keys import Scope
 from deployer.signatures import LARGEST_SIGNATURE
 
@@ -80,6 +81,6 @@ class PackageSignature:
             self._trust.require_fit(signature, package.agent, package.version)
             self._trust.keep(package.sha256, data)
             sentence = f"package {package.md5} of {package.agent} was signed by {signature.key}"
-            self._store.events.add("package.signed", package.agent, sentence)
+            self._store.events.add(EventKind.PACKAGE_SIGNED, package.agent, sentence)
         voucher = self._trust.voucher(package.agent, package.sha256)
         write(resp, documents.package(package, voucher))

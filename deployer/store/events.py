@@ -10,25 +10,12 @@ from typing import Final
 
 from deployer import log_fields
 from deployer.agent_patterns import EVERY_AGENT
+from deployer.event_kinds import EventKind, is_bad
 from deployer.model import Event
 from deployer.store.damaged_rows import CarefulReader
 from deployer.store.database import UNKNOWN_TIME, Database, now, to_text
 
 _log: Final = logging.getLogger(__name__)
-
-_BAD: Final = frozenset(
-    {
-        *("abandoned", "degraded", "died", "failed", "given_up", "log_throttled", "over_limit"),
-        *("parked", "put_back", "put_out", "quarantined", "rolled_back", "salvaged"),
-        *("start_failed", "unhealthy"),
-    }
-)
-"""What kinds end with, of events that are warnings in the server's log."""
-
-
-def is_bad(kind: str) -> bool:
-    """Tell whether an event of this kind is one that somebody should look at."""
-    return kind.rpartition(".")[2] in _BAD
 
 
 class EventRows:
@@ -38,11 +25,11 @@ class EventRows:
         """Keep rows in database."""
         self._database = database
 
-    def add(self, kind: str, agent: str, message: str) -> None:
+    def add(self, kind: EventKind, agent: str, message: str) -> None:
         """Write down what happened now, and say it in the server's log too.
 
         Args:
-            kind: A dotted word, such as ``process.died``.
+            kind: What it is about.
             agent: Whom it concerns; empty for the server itself.
             message: A sentence that names who and what.
         """

@@ -33,7 +33,7 @@ def flooded(
 
 def kinds(server: RunningServer, agent: str = "hog") -> list[str]:
     kinds = [event.kind for event in server.client.events(agent=agent)]
-    return [kind for kind in kinds if kind in {"agent.log_throttled", "agent.put_out"}]
+    return [kind for kind in kinds if kind in {"agent.log_throttled", "agent.stopped_over_limit"}]
 
 
 def worst_of(ask: Callable[[], requests.Response], count: int = 30) -> tuple[float, float]:
@@ -107,7 +107,7 @@ def test_a_flood_stops_its_agent_where_settings_say_so(
     server = make_server(limits={**LIMITS, "log_flood": "stop"})
     server.client.deploy(zip_package("hog"))
     requests.get(f"{server.client.agent('hog').url}/flood/50", timeout=10)
-    wait_until(lambda: kinds(server) == ["agent.put_out"])
+    wait_until(lambda: kinds(server) == ["agent.stopped_over_limit"])
     agent = wait_until(lambda: (a := server.client.agent("hog")).status == "failed" and a)
     assert (agent.desired, agent.pid) == ("stopped", None)
     assert server.client.why("hog").cause == (

@@ -63,7 +63,7 @@ class World:
         self.process: Process | None = None
         self.reading: Reading | None = None
         self.brought_back = 0
-        self.put_to_rest_count = 0
+        self.stop_count = 0
         adapters: dict[str, Any] = {
             each.name: Quiet() for each in fields(Parts) if each.default_factory is MISSING
         }
@@ -88,8 +88,8 @@ class World:
     def bring_back(self, _name: str) -> None:
         self.brought_back += 1
 
-    def put_to_rest(self, _name: str) -> None:
-        self.put_to_rest_count += 1
+    def stop_as_desired(self, _name: str) -> None:
+        self.stop_count += 1
 
     def look_after(self, seconds: float) -> int:
         """Look twice, as far apart as it takes to be sure, and tell how often it was tried."""
@@ -144,12 +144,12 @@ def test_an_agent_that_somebody_is_at_work_on_is_left_alone(world: World) -> Non
     assert world.look_after(0) == 1
 
 
-def test_what_runs_and_is_to_be_stopped_is_put_to_rest_and_not_started(world: World) -> None:
+def test_what_runs_and_is_to_be_stopped_is_stopped_and_not_started(world: World) -> None:
     world.agent = replace(world.agent, desired=Desired.STOPPED)
     world.process = Process("greeter--1", State.RUNNING, pid=7, started_at=NOON)
 
     assert world.look_after(0) == 0
-    assert world.put_to_rest_count == 1
+    assert world.stop_count == 1
 
 
 def test_an_agent_that_loops_is_tried_again_only_when_its_time_has_come(world: World) -> None:

@@ -195,11 +195,11 @@ def test_an_agent_of_a_name_that_was_removed_begins_without_failures(server: Ser
     assert server.parts.retries.of("greeter") is None
 
 
-def test_an_agent_that_somebody_started_meanwhile_is_not_put_to_rest(server: Server) -> None:
-    server.agents.put_to_rest("greeter")
+def test_an_agent_that_somebody_started_meanwhile_is_not_stopped(server: Server) -> None:
+    server.agents.stop_as_desired("greeter")
     assert server.processes.up == {1}
     server.store.agents.set_desired("greeter", Desired.STOPPED)
-    server.agents.put_to_rest("greeter")
+    server.agents.stop_as_desired("greeter")
     assert server.processes.up == set()
 
 

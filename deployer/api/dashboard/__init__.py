@@ -23,9 +23,9 @@ from deployer.api.operations import WAIT, operation
 from deployer.api.permissions import require_agent
 from deployer.api.services import Services
 from deployer.errors import AgentUnknownError, TooBusyError
+from deployer.event_kinds import is_bad
 from deployer.keys import Scope
 from deployer.model import AGENT_NAME, DeploymentStatus
-from deployer.store.events import is_bad
 
 _OVERVIEW: Final = ("verdict", "agents", "deployments", "timeline", "ports")
 _ONE_AGENT: Final = ("agent", "releases", "deployments", "timeline")
