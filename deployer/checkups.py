@@ -158,6 +158,9 @@ class Checkups:
                 self._store.events.add(EventKind.AGENT_DEGRADED, name, sentence)
         except Exception:  # noqa: BLE001 - nobody reads this thread's result
             _log.exception("cannot ask %s how it is", name)
+            if view.process is not None:  # not five times a second from now on
+                due_at = time.monotonic() + _UNPROVEN_SECONDS
+                self._due[view.process.program] = view.process.pid, due_at
         finally:
             self._checking.discard(name)
 

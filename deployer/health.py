@@ -64,7 +64,7 @@ def check(host: str, port: int, question: HealthCheck) -> Answer:
         detail = "refused"
     except (ConnectionResetError, BrokenPipeError, http.client.IncompleteRead):
         detail = "closed without an answer"
-    except http.client.HTTPException:
+    except (http.client.HTTPException, ValueError):  # ValueError: a chunk of -5 bytes, for one
         detail = "not HTTP"
     except OSError as error:
         detail = (error.strerror or str(error)).lower()

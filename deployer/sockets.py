@@ -7,10 +7,10 @@ tells nothing about the agent.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from functools import cached_property
 from typing import Final
 
@@ -99,20 +99,21 @@ class Sockets:
         """
         if not self.is_given_to(release):
             return health.check(self._settings.bind_address, port, question)
-        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        future: Future[Answer] = Future()
 
         def ask() -> None:
-            answers.put(self._ask(port, question))
+            try:
+                future.set_result(self._ask(port, question))
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                future.set_exception(error)
 
         threading.Thread(target=ask, name="question", daemon=True).start()
         began = time.monotonic()
-        while True:
-            try:
-                return answers.get(timeout=_LOOK_SECONDS)
-            except queue.Empty:
-                if not still_alive():
-                    seconds = time.monotonic() - began
-                    return Answer(healthy=False, detail="refused", seconds=seconds)
+        while not wait((future,), timeout=_LOOK_SECONDS).done:
+            if not still_alive():
+                seconds = time.monotonic() - began
+                return Answer(healthy=False, detail="refused", seconds=seconds)
+        return future.result()
 
     def is_ignored_by(self, release: Release, port: int) -> bool:
         """Tell whether a living release was given a socket and leaves clients waiting in it."""

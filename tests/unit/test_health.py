@@ -181,6 +181,12 @@ def test_another_protocol_is_not_http() -> None:
         assert check("127.0.0.1", port, HTTP).detail == "not HTTP"
 
 
+def test_a_chunk_of_less_than_nothing_is_not_http() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n"
+    with server(lambda connection, _: connection.sendall(answer)) as port:
+        assert check("127.0.0.1", port, HTTP).detail == "not HTTP"
+
+
 def test_a_hang_up_is_told() -> None:
     with server(lambda _connection, _request: None) as port:
         assert check("127.0.0.1", port, HTTP).detail == "closed without an answer"
