@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
 from deployer.byte_sizes import size_text
 from deployer.causes import Cause, explain_memory_limit, explain_pids_limit
+from deployer.errors import ReleaseUnknownError
 from deployer.event_kinds import EventKind
 from deployer.limits.allowances import Allowance
 from deployer.limits.usages import Usage, end_members, proportional_bytes
@@ -100,11 +100,12 @@ class Watchdog:
         asks_groups = is_new or self._looks % _GROUP_LOOKS == 0
         grouped = self._limiter.members(mains) if asks_groups else {}
         usages = self._usages.measure(mains, grouped)
-        self._watches = {program: self._watch_of(program, mains[program]) for program in usages}
-        for program, usage in usages.items():
-            self._judge(self._watches[program], usage)
+        watches = {program: self._watch_of(program, mains[program]) for program in usages}
+        self._watches = {program: watch for program, watch in watches.items() if watch is not None}
+        for program, watch in self._watches.items():
+            self._judge(watch, usages[program])
         if asks_groups:
-            self._read_counters(usages)
+            self._read_counters()
             self._limiter.sweep(mains)
 
     def _watch(self) -> None:
@@ -114,13 +115,20 @@ class Watchdog:
             except Exception:  # noqa: BLE001 - one bad agent must not blind us for the others
                 _log.exception("cannot measure what agents use")
 
-    def _watch_of(self, program: str, pid: int) -> _Watch:
-        """Give what is remembered of a run; a release never changes, so it is read once a run."""
+    def _watch_of(self, program: str, pid: int) -> _Watch | None:
+        """Give what is remembered of a run; a release never changes, so it is read once a run.
+
+        Returns:
+            None for a program that is only called like one of ours: somebody else's, or a stray.
+        """
         watch = self._watches.get(program)
         if watch is not None and watch.pid == pid:
             return watch
         name, number = agent_of_program(program) or ("", 0)
-        release = self._store.releases.get(name, number)
+        try:
+            release = self._store.releases.get(name, number)
+        except ReleaseUnknownError:
+            return None
         return _Watch(release, self._runs.allowance(release), pid)
 
     def _judge(self, watch: _Watch, usage: Usage) -> None:
@@ -132,19 +140,18 @@ class Watchdog:
         if allowance.cpus is not None and not mechanisms.cpu.hard:
             self._judge_cpus(watch, usage, allowance.cpus)
 
-    def _read_counters(self, usages: Mapping[str, Usage]) -> None:
+    def _read_counters(self) -> None:
         """Tell what the kernel did to processes of an agent that lives on all the same."""
-        for program, usage in usages.items():
-            watch = self._watches[program]
+        for program, watch in self._watches.items():
             memory, pids = watch.allowance.memory_bytes, watch.allowance.pids
-            kills = self._limiter.oom_kills(program, usage.pid) if memory is not None else 0
+            kills = self._limiter.oom_kills(program, watch.pid) if memory is not None else 0
             if memory is not None and kills > watch.oom_kills:
                 watch.oom_kills = kills
                 cause = explain_memory_limit(memory)
                 self._tell(watch, f"{kills} of its processes were {cause.text}")
             # told once a run: a fork bomb goes on trying
             if pids is not None and not watch.is_refused:
-                watch.is_refused = self._limiter.refused_forks(program, usage.pid) > 0
+                watch.is_refused = self._limiter.refused_forks(program, watch.pid) > 0
                 if watch.is_refused:
                     self._tell(watch, f"it has reached its limit of {pids} processes and threads")
 
