@@ -127,7 +127,9 @@ class LineHandler(logging.StreamHandler[TextIO]):
             self._is_due.clear()
             try:
                 self.flush()
-            except (OSError, ValueError):  # ValueError: it was closed
+            except OSError:  # the disk is full, most likely, and may have room for the next lines
+                continue
+            except ValueError:  # it was closed
                 return
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
 import re
@@ -17,6 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deployer import log_fields, log_lines
+from tests.servers import wait_until
 
 FORGED = "x\r\n2026-01-01T00:00:00.000Z INFO deployer.worker [caller=key:admin] all is well"
 SEPARATORS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
@@ -206,6 +209,33 @@ def test_a_level_leaves_out_what_is_below_it_and_debug_is_about_ourselves(
         logging.getLogger(name).debug("debug")
         logging.getLogger(name).info("info")
     assert len(capsys.readouterr().err.splitlines()) == count
+
+
+class Reluctant(io.StringIO):
+    """A file on a disk that is full for a moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_failed = threading.Event()
+
+    def write(self, text: str) -> int:
+        if not self.has_failed.is_set():
+            self.has_failed.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_lines_that_wait_are_written_again_once_there_is_room() -> None:
+    stream = Reluctant()
+    handler = log_lines.LineHandler(stream)
+    made = record("GET /livez")
+    setattr(made, log_fields.MAY_WAIT, True)
+
+    handler.handle(made)
+    assert stream.has_failed.wait(20)
+    handler.handle(made)
+
+    wait_until(lambda: "GET /livez" in stream.getvalue())
 
 
 def test_who_logs_goes_on_where_no_line_can_be_written() -> None:
