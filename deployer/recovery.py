@@ -75,7 +75,8 @@ class Recovery:
 
     def _remove_halves(self) -> None:
         for path in self._state.tmp.iterdir():
-            delete_tree(path)
+            if path.lstat().st_mtime < self._began_at:  # else it is an upload that has just begun
+                delete_tree(path)
         self._programs.remove_halves(self._began_at)
 
     def _end_deployments(self) -> None:

@@ -40,7 +40,11 @@ _ACTS_AT_ONCE: Final = 32
 
 
 class Worker:
-    """The threads in which agents are deployed, started and stopped."""
+    """The threads in which agents are deployed, started and stopped.
+
+    Until `resume` everything waits: the recovery takes each deployment that runs by then for one
+    that the last process left.
+    """
 
     def __init__(self, parts: Parts, deployments: Deployments, agents: Agents) -> None:
         """Begin with nothing to do."""
@@ -53,6 +57,7 @@ class Worker:
         self._guard = threading.Lock()
         self._draining: set[str] = set()
         self._canceled: set[str] = set()
+        self._resumed = threading.Event()
         self._ended = threading.Event()
         self._deployers = ThreadPoolExecutor(
             max_workers=max(4, 2 * (os.cpu_count() or 1)), thread_name_prefix="deployment"
@@ -86,7 +91,7 @@ class Worker:
             SignatureInvalidError: It must be signed by a trusted key, and is by another.
         """
         self._require_vouched(request)
-        deployment = self._store.deployments.submit(request)
+        deployment = self._store.deployments.submit(request, frozenset(self._canceled))
         with log_fields.within(deployment=deployment.id, agent=deployment.agent):
             # The line that tells which request it comes from: it may be carried out by another's.
             _log.info("deployment %s of %s is queued", deployment.id, deployment.agent)
@@ -165,14 +170,29 @@ class Worker:
 
     def act(self, act: Callable[[], Result]) -> Future[Result]:
         """Do something with an agent in a thread; the caller waits as long as it likes."""
+
+        def act_in_turn() -> Result:
+            if not self._resumed.wait(_LOCK_SECONDS):
+                raise AgentBusyError(
+                    "cannot begin: the server still sets right what the last one left",
+                    cause="the server is starting",
+                    hint="GET /readyz tells when it takes work",
+                )
+            return act()
+
         # so that what is logged there names the request
-        return self._actors.submit(contextvars.copy_context().run, act)
+        return self._actors.submit(contextvars.copy_context().run, act_in_turn)
 
     def resume(self) -> None:
-        """Go on with what was queued when the server ended, and what could not be undone."""
+        """Begin to work: with what was queued when the server ended, and what is to be undone."""
+        unfinished = self._store.deployments.unfinished()
+        with self._guard:
+            for deployment in unfinished:
+                if deployment.status is DeploymentStatus.RUNNING:
+                    self._draining.add(deployment.agent)
+                    self._deployers.submit(self._undo_and_drain, deployment)
+            self._resumed.set()
         for deployment in self._store.deployments.unfinished():
-            if deployment.status is DeploymentStatus.RUNNING:
-                self._deployers.submit(self._abandon_later, deployment)
             self._drain_soon(deployment.agent)
 
     def close(self) -> None:
@@ -211,9 +231,14 @@ class Worker:
             idempotency_id=idempotency_id,
         )
 
+    def _undo_and_drain(self, deployment: Deployment) -> None:
+        """Undo what the last process left, and only then carry out what waits behind it."""
+        self._abandon_later(deployment)
+        self._drain(deployment.agent)
+
     def _drain_soon(self, agent: str) -> None:
         with self._guard:
-            if agent not in self._draining:
+            if self._resumed.is_set() and agent not in self._draining:
                 self._draining.add(agent)
                 self._deployers.submit(self._drain, agent)
 

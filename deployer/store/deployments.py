@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -94,17 +95,22 @@ class DeploymentRows:
         """Keep rows in database."""
         self._database = database
 
-    def submit(self, request: Request) -> Deployment:
+    def submit(self, request: Request, canceled: Collection[str] = ()) -> Deployment:
         """Queue a deployment, or join the one that already waits or runs for the very same.
 
-        Ten pushes of one package at once thus make one release: the look and the insert are one
-        transaction.
+        Ten pushes of one package at once thus make one release, by the strategy of the first: the
+        look and the insert are one transaction.
+
+        Args:
+            request: What is to be deployed, and how.
+            canceled: Ids of those that run and are about to end all the same: none is joined.
         """
         with self._database.transaction() as connection:
             twin = connection.execute(
                 "SELECT id FROM deployments WHERE status IN ('queued', 'running')"
                 " AND agent = ? AND sha256 = ? AND start = ? AND force = ? AND is_rollback = ?"
-                " AND (? IS NULL OR release = ?)",
+                " AND (? IS NULL OR release = ?)"
+                " AND id NOT IN (SELECT value FROM json_each(?))",
                 (
                     request.package.agent,
                     request.package.sha256,
@@ -113,6 +119,7 @@ class DeploymentRows:
                     request.release is not None,
                     request.release,
                     request.release,
+                    json.dumps([int(each) for each in canceled]),
                 ),
             ).fetchone()
             number = self._add(connection, request) if twin is None else twin["id"]

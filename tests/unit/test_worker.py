@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from deployer import worker as threads
+from deployer.errors import SupervisordUnreachableError
 from deployer.model import Deployment, DeploymentStatus, Strategy
 from deployer.parts import Parts
 from deployer.settings import Settings
@@ -30,11 +32,15 @@ class Deployments:
         self.store = store
         self.errors: list[Exception] = []
         self.reasons: list[str] = []
+        self.may_end = threading.Event()
+        self.may_end.set()
 
-    def run(self, deployment: Deployment, **_options: object) -> None:
+    def run(self, deployment: Deployment, *, canceled: Callable[[], bool]) -> None:
         self.store.deployments.begin(deployment)
+        assert self.may_end.wait(20)
         self._break()
-        self.store.deployments.end(deployment, DeploymentStatus.SUCCEEDED)
+        status = DeploymentStatus.CANCELED if canceled() else DeploymentStatus.SUCCEEDED
+        self.store.deployments.end(deployment, status)
 
     def abandon(self, deployment: Deployment, why: str) -> None:
         self.reasons.append(why)
@@ -92,6 +98,7 @@ def test_a_deployment_that_breaks_is_undone_and_the_next_one_is_carried_out(
     deployments: Deployments, worker: Worker, error: Exception
 ) -> None:
     deployments.errors = [error, error, error]
+    worker.resume()
     broken = worker.submit(Request(PACKAGE, Strategy.REPLACE))
     second = worker.submit(Request(ANOTHER, Strategy.REPLACE))
 
@@ -113,3 +120,53 @@ def test_a_deployment_that_is_canceled_while_it_waits_is_told_in_the_timeline(
     events = deployments.store.events.after(0, limit=10)
     assert [event.kind for event in events] == ["deployment.canceled"]
     assert events[0].agent == PACKAGE.agent
+
+
+def test_nothing_begins_before_the_recovery_is_over(
+    deployments: Deployments, worker: Worker
+) -> None:
+    queued = worker.submit(Request(PACKAGE, Strategy.REPLACE))
+    acted = worker.act(lambda: "done")
+    with pytest.raises(TimeoutError):
+        acted.result(0.2)
+    assert deployments.store.deployments.get(queued.id).status is DeploymentStatus.QUEUED
+
+    worker.resume()
+
+    assert acted.result(20) == "done"
+    wait_until(lambda: deployments.store.deployments.get(queued.id).status.is_over)
+
+
+def test_what_waits_behind_a_half_done_deployment_is_carried_out_once_that_is_undone(
+    deployments: Deployments, worker: Worker
+) -> None:
+    rows = deployments.store.deployments
+    half_done = rows.submit(Request(PACKAGE, Strategy.REPLACE))
+    rows.begin(half_done)  # by the process before, and supervisord did not answer at its undoing
+    waiting = rows.submit(Request(ANOTHER, Strategy.REPLACE))
+    deployments.errors = [SupervisordUnreachableError("cannot ask it")]
+
+    worker.resume()
+
+    wait_until(lambda: rows.get(waiting.id).status.is_over)
+    assert rows.get(half_done.id).status is DeploymentStatus.ABANDONED
+    assert rows.get(waiting.id).status is DeploymentStatus.SUCCEEDED
+    assert deployments.reasons == ["the server ended"] * 2
+
+
+def test_who_deploys_again_after_a_cancel_does_not_join_what_is_canceled(
+    deployments: Deployments, worker: Worker
+) -> None:
+    rows = deployments.store.deployments
+    worker.resume()
+    deployments.may_end.clear()
+    first = worker.submit(Request(PACKAGE, Strategy.REPLACE))
+    wait_until(lambda: rows.get(first.id).status is DeploymentStatus.RUNNING)
+    worker.cancel(first.id)
+
+    again = worker.submit(Request(PACKAGE, Strategy.REPLACE))
+    deployments.may_end.set()
+
+    wait_until(lambda: rows.get(again.id).status.is_over)
+    assert rows.get(first.id).status is DeploymentStatus.CANCELED
+    assert rows.get(again.id).status is DeploymentStatus.SUCCEEDED
