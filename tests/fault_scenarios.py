@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -161,6 +162,30 @@ def act_till_the_end(server: RunningServer, scenario: Scenario) -> None:
     """Carry a scenario out, whatever becomes of it."""
     with contextlib.suppress(DeployerError, requests.RequestException):
         scenario.act(server)
+
+
+def act_until_a_kill(
+    server: RunningServer, scenario: Scenario, fault: str
+) -> threading.Thread | None:
+    """Begin to carry a scenario out and wait until something is killed in it.
+
+    Args:
+        server: Whose API or supervisord.
+        scenario: What is carried out.
+        fault: The number of the place, and who is killed there if not the API.
+
+    Returns:
+        The thread that goes on with it; None: it was over without coming to that place, for what a
+        scenario does depends on timing.
+    """
+    fault_file(server).write_text(fault)
+    actor = threading.Thread(target=act_till_the_end, args=(server, scenario))
+    actor.start()
+    wait_until(lambda: not fault_file(server).exists() or not actor.is_alive(), 60)
+    if fault_file(server).exists():
+        fault_file(server).unlink()
+        return None
+    return actor
 
 
 def check_world(server: RunningServer, where: str) -> None:

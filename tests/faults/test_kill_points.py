@@ -25,6 +25,7 @@ from tests.fault_scenarios import (
     SCENARIOS,
     Scenario,
     act_till_the_end,
+    act_until_a_kill,
     check_world,
     fault_file,
     nothing,
@@ -48,12 +49,8 @@ def server(
 def act_and_die(server: RunningServer, scenario: Scenario, number: int) -> None:
     """Carry a scenario out until the API is killed at a place."""
     api = psutil.Process(server.api_pid())
-    fault_file(server).write_text(str(number))
-    actor = threading.Thread(target=act_till_the_end, args=(server, scenario))
-    actor.start()
-    wait_until(lambda: not fault_file(server).exists() or not actor.is_alive(), 60)
-    if fault_file(server).exists():  # what it does depends on timing: this time it did less
-        fault_file(server).unlink()
+    actor = act_until_a_kill(server, scenario, str(number))
+    if actor is None:
         return
     api.wait(20)
     server.start_api()

@@ -113,7 +113,7 @@ class Walk(RuleBasedStateMachine):
     def kill_the_api(self) -> None:
         api = psutil.Process(self.server.api_pid())
         api.kill()
-        api.wait(10)
+        api.wait(30)
         self.server.start_api()
         wait_until(self.server.is_ready, 30)
 

@@ -6,7 +6,6 @@ once as well. Of the places that are reached, some are tried: the first, the las
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,14 +17,13 @@ from tests.fault_scenarios import (
     BYSTANDER,
     SCENARIOS,
     Scenario,
-    act_till_the_end,
+    act_until_a_kill,
     check_world,
-    fault_file,
     nothing,
     server_with_faults,
     trace_of,
 )
-from tests.servers import RunningServer, wait_gone, wait_until
+from tests.servers import RunningServer, wait_gone
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -50,14 +48,10 @@ def act_and_kill(server: RunningServer, scenario: Scenario, number: int, victim:
     """Carry a scenario out until the victim is killed, and serve again; tell whether it was."""
     assert server.process is not None
     api = psutil.Process(server.api_pid())
-    fault_file(server).write_text(f"{number} {victim}")
-    actor = threading.Thread(target=act_till_the_end, args=(server, scenario))
-    actor.start()
-    wait_until(lambda: not fault_file(server).exists() or not actor.is_alive(), 60)
-    if fault_file(server).exists():  # what it does depends on timing: this time it did less
-        fault_file(server).unlink()
+    actor = act_until_a_kill(server, scenario, f"{number} {victim}")
+    if actor is None:
         return False
-    server.process.wait(10)
+    server.process.wait(30)
     psutil.wait_procs([api], timeout=10)
     assert wait_gone(server.state.root) == []
     server.start()

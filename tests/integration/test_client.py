@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from deployer.client import Client, Event, Step
@@ -56,12 +55,6 @@ class Gathered:
         assert self.error is None, self.error
 
 
-def kill_api(server: RunningServer) -> None:
-    api = psutil.Process(server.api_pid())
-    api.kill()
-    api.wait(5)
-
-
 def test_events_are_followed_through_the_death_of_the_api(
     own_server: RunningServer, own: Client
 ) -> None:
@@ -69,7 +62,7 @@ def test_events_are_followed_through_the_death_of_the_api(
     following = Gathered(own_server.client.follow_events(after=after))
     own.deploy(zip_package("stdlib_agent", name="before"))
     following.wait_for(lambda events: any(each.agent == "before" for each in events))
-    kill_api(own_server)
+    own_server.kill_api()
     own_server.start_api()
     own.deploy(zip_package("stdlib_agent", name="after"))
     last = own.events(after=after)[-1]
@@ -87,7 +80,7 @@ def test_a_log_is_followed_through_the_death_of_the_api(
     following = Gathered(own_server.client.follow_logs("talks", stream="stderr"))
     lines = own.logs("talks", stream="stderr").lines
     following.wait_for(lambda got: len(got) >= len(lines))
-    kill_api(own_server)
+    own_server.kill_api()
     own_server.start_api()
     own.restart("talks")
     whole = own.logs("talks", stream="stderr").lines
@@ -103,7 +96,7 @@ def test_a_deployment_outlives_the_api_in_the_hands_of_its_client(
 
     def kill_at_the_start(step: Step) -> None:
         if step.name == "upload" and step.outcome == "done":
-            kill_api(own_server)
+            own_server.kill_api()
             own_server.start_api()
         steps.append(step)
 
@@ -117,7 +110,7 @@ def test_a_deployment_outlives_the_api_in_the_hands_of_its_client(
 
 def test_an_act_outlives_the_api(own_server: RunningServer, own: Client) -> None:
     own.deploy(zip_package("stdlib_agent", name="acts"))
-    kill_api(own_server)  # supervisord starts it again by itself
+    own_server.kill_api()  # supervisord starts it again by itself
     assert own.restart("acts").status == "running"
     assert own.create_key("outlives").key
 

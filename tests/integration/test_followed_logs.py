@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import re
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -123,10 +121,6 @@ def restart_agent(server: RunningServer) -> None:
     server.client.restart(NAME)
 
 
-def kill_api(server: RunningServer) -> None:
-    os.kill(server.api_pid(), signal.SIGKILL)
-
-
 def restart_server(server: RunningServer) -> None:
     server.stop()
     server.start()
@@ -143,7 +137,7 @@ def test_no_line_is_lost_and_none_comes_twice_whatever_is_restarted_or_killed(
         reader.start()
     wait_until(lambda: all(reader.comings for reader in readers))
     chance = random.Random(5)  # noqa: S311 - the same bursts each time
-    written, acts = 0, [restart_agent, kill_api, restart_server]
+    written, acts = 0, [restart_agent, RunningServer.kill_api, restart_server]
 
     def is_near() -> bool:
         return min(len(reader.numbers) for reader in readers) >= written - WINDOW
@@ -246,7 +240,7 @@ def test_a_follower_goes_on_over_restarts_releases_and_rollbacks(deployed: Api) 
     client.rollback(NAME)
     write(url_of(deployed), 3, 4)
     write(url_of(deployed), 4, 5)
-    hearing.join(15)
+    hearing.join(40)
     assert told() == wanted
 
 
@@ -289,7 +283,7 @@ def test_a_log_is_waited_for(deployed: Api) -> None:
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(deployed.get, PATH, params={"after": after, "wait": 30})
         write(url_of(deployed), 0, 1)
-        assert len(held.result(10).json()["lines"]) == 1
+        assert len(held.result(20).json()["lines"]) == 1
 
 
 def test_the_stream_of_a_removed_agent_ends(deployed: Api) -> None:

@@ -99,7 +99,7 @@ class ForeignSupervisord:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     child.kill()
             psutil.wait_procs(below, timeout=5)
-        self.process.wait(10)
+        self.process.wait(30)
 
 
 @pytest.fixture(params=["plugin", "stock"])
@@ -112,7 +112,7 @@ def foreign(
     finally:
         if it.server.process is not None:
             it.server.process.kill()
-            it.server.process.wait(10)
+            it.server.process.wait(30)
         it.end()
         assert wait_gone(it.server.state.root) == []
 
@@ -175,7 +175,7 @@ def test_agents_go_on_while_the_server_is_away(
     theirs = foreign.ctl("pid", "theirs--2")
 
     server.process.send_signal(number)
-    assert server.process.wait(10) == (0 if number is not signal.SIGKILL else -number)
+    assert server.process.wait(30) == (0 if number is not signal.SIGKILL else -number)
     assert is_alive(before.pid)
 
     server.start()

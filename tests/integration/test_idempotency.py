@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
 import requests
 
@@ -42,10 +41,8 @@ def key() -> Headers:
     return {HEADER: f'"{uuid.uuid4()}"'}
 
 
-def kill_api(server: RunningServer) -> None:
-    api = psutil.Process(server.api_pid())
-    api.kill()
-    api.wait(5)
+def replace_api(server: RunningServer) -> None:
+    server.kill_api()
     server.start_api()
     wait_until(server.is_ready)
 
@@ -64,7 +61,7 @@ def test_a_deployment_is_made_once_and_its_answer_outlives_the_api(own: Api, key
     options = {"data": package, "headers": ZIP | key}
     first = own.post("/v1/deployments", params={"force": 1, "wait": 60}, **options)
     assert first.status_code == 200
-    kill_api(own.server)
+    replace_api(own.server)
     again = own.post("/v1/deployments", params={"force": 1, "wait": 0}, **options)
     assert (again.status_code, again.headers[REPLAYED]) == (200, "true")
     assert again.json() == first.json()
@@ -83,7 +80,7 @@ def test_a_deployment_whose_answer_was_lost_with_the_api_is_the_one_that_is_told
         ask = lambda: own.post("/v1/deployments", params={"wait": 60}, **options)  # noqa: E731
         lost = pool.submit(ask)
         begun = wait_until(lambda: set(deployments(own)) - set(known))
-        kill_api(own.server)
+        replace_api(own.server)
         with pytest.raises(requests.ConnectionError):
             lost.result(60)
     answer = ask()
@@ -98,7 +95,7 @@ def test_a_deployment_whose_answer_was_lost_with_the_api_is_the_one_that_is_told
 def test_an_agent_is_restarted_once_however_often_it_is_asked_for(own: Api, key: Headers) -> None:
     own.deploy(zip_package("stdlib_agent", name="again"))
     first = own.post("/v1/agents/again/restart", headers=key)
-    kill_api(own.server)
+    replace_api(own.server)
     second = own.post("/v1/agents/again/restart", headers=key)
     assert first.json() == second.json()
     assert own.get("/v1/agents/again").json()["pid"] == first.json()["pid"]

@@ -23,7 +23,7 @@ from deployer.launch_policies import (
     policy_bytes,
 )
 from deployer.peers import Peer, Peers
-from tests.supervisord_process import is_alive, wait_until
+from tests.supervisord_process import is_alive, seconds_until
 
 SHOW = """\
 import json, os, resource, sys
@@ -371,7 +371,7 @@ def test_the_agent_dies_with_its_parent(tmp_path: Path) -> None:
 
         process.kill()
 
-        wait_until(lambda: not is_alive(agent))
+        seconds_until(lambda: not is_alive(agent))
 
 
 def test_a_run_is_held_to_its_resource_limits(tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,20 +39,12 @@ def server(operated: RunningServer) -> Iterator[RunningServer]:
         operated.client.remove(agent.name)
 
 
-def ctl(server: RunningServer, *words: str) -> str:
-    """Run supervisorctl as an operator does."""
-    conf = str(server.state.supervisord_conf)
-    command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", conf, *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    return done.stdout
-
-
 @contextlib.contextmanager
 def api_away(server: RunningServer, how: str = "stopped") -> Iterator[None]:
     """Have no API while the block runs: stopped as for an upgrade, or hanging and killed after."""
     api = psutil.Process(server.api_pid())
     if how == "stopped":
-        ctl(server, "stop", SERVICE)
+        server.ctl("stop", SERVICE)
     else:
         api.suspend()
     try:
@@ -62,7 +52,7 @@ def api_away(server: RunningServer, how: str = "stopped") -> Iterator[None]:
     finally:
         if how == "hanging":
             api.kill()
-        api.wait(10)
+        api.wait(30)
         server.start_api()
         wait_until(server.is_ready)
 
@@ -95,7 +85,7 @@ def told(server: RunningServer, name: str = AGENT) -> list[str]:
 def test_a_stop_while_the_api_is_away_is_meant(server: RunningServer, how: str) -> None:
     server.client.deploy(zip_package(AGENT))
     with api_away(server, how):
-        ctl(server, "stop", f"{AGENT}--1")
+        server.ctl("stop", f"{AGENT}--1")
     assert (become(server, "stopped").pid, desired(server)) == (None, "stopped")
     (sentence,) = told(server)
     assert "was stopped" in sentence
@@ -108,7 +98,7 @@ def test_a_start_while_the_api_is_away_is_meant(server: RunningServer) -> None:
     port = server.client.agent(AGENT).port
     server.client.stop(AGENT)
     with api_away(server):
-        ctl(server, "start", f"{AGENT}--1")
+        server.ctl("start", f"{AGENT}--1")
     agent = become(server, "running")
     assert (agent.port, desired(server)) == (port, "running")
     assert "was started" in told(server)[0]
@@ -123,7 +113,7 @@ def test_a_stop_that_still_takes_its_time_is_meant_as_well(server: RunningServer
         url = f"unix://{server.state.supervisor_socket}"
         rpc = Rpc(url, credentials.username, credentials.password, 10)
         rpc.call("stop it", "supervisor.stopProcess", "ignores_term--1", False)  # noqa: FBT003 - wait
-        wait_until(lambda: "STOPPING" in ctl(server, "status", "ignores_term--1"))
+        wait_until(lambda: "STOPPING" in server.ctl("status", "ignores_term--1"))
     become(server, "stopped", "ignores_term")
     assert desired(server, "ignores_term") == "stopped"
     wait_until(lambda: server.client.ports().leases == ())
@@ -137,7 +127,7 @@ def test_a_death_while_the_api_is_away_is_no_stop(server: RunningServer) -> None
         for pid in before.values():
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: {"EXITED", "FATAL"} & set(ctl(server, "status", "left--1").split()))
+        wait_until(lambda: {"EXITED", "FATAL"} & set(server.ctl("status", "left--1").split()))
     assert become(server, "running", "restarted").pid != before["restarted"]
     become(server, "failed", "left")
     assert [desired(server, name) for name in before] == ["running", "running"]
@@ -146,7 +136,7 @@ def test_a_death_while_the_api_is_away_is_no_stop(server: RunningServer) -> None
 
 def test_the_end_of_supervisord_while_the_api_is_away_is_no_act(server: RunningServer) -> None:
     server.client.deploy(zip_package(AGENT))
-    ctl(server, "stop", SERVICE)
+    server.ctl("stop", SERVICE)
     server.stop()
     server.start()
     become(server, "running")
@@ -156,7 +146,7 @@ def test_the_end_of_supervisord_while_the_api_is_away_is_no_act(server: RunningS
 def test_an_act_is_taken_once_and_not_again_over_a_later_one(server: RunningServer) -> None:
     server.client.deploy(zip_package(AGENT))
     with api_away(server):
-        ctl(server, "stop", f"{AGENT}--1")
+        server.ctl("stop", f"{AGENT}--1")
     become(server, "stopped")
     with api_away(server):
         pass
@@ -179,7 +169,7 @@ def test_what_is_stopped_after_a_deployment_was_killed_is_not_brought_back(
 
     wait_until(lambda: "health_check" in steps())
     with api_away(server, "hanging"):
-        ctl(server, "stop", f"{AGENT}--1")
+        server.ctl("stop", f"{AGENT}--1")
     assert server.client.deployment(answer.json()["id"]).status == "abandoned"
     agent = become(server, "stopped")
     assert (agent.version, desired(server)) == ("1.0.0", "stopped")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from html.parser import HTMLParser
@@ -443,26 +441,14 @@ def test_followed_logs_take_no_more_places_than_there_are_and_give_them_back(
 
     with ExitStack() as holding:
         for _ in range(8):  # half of all, as soon as those of other tests were seen to have left
-            wait_until(lambda: follow(holding) == 200, 10)
+            wait_until(lambda: follow(holding) == 200)
         assert follow(holding) == 429
         assert running.get("/v1/agents").status_code == 200
     with ExitStack() as holding:
-        wait_until(lambda: follow(holding) == 200, 5)
+        wait_until(lambda: follow(holding) == 200)
 
 
 # supervisorctl ------------------------------------------------------------------------------------
-
-
-def supervisorctl(server: RunningServer, *words: str) -> str:
-    command = [sys.executable, "-m", "supervisor.supervisorctl", "-c"]
-    done = subprocess.run(
-        [*command, str(server.state.supervisord_conf), *words],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    return done.stdout + done.stderr
 
 
 def events(api: Api) -> list[dict[str, str]]:
@@ -472,20 +458,20 @@ def events(api: Api) -> list[dict[str, str]]:
 
 
 def test_supervisorctl_shows_the_agents_by_name(running: Api) -> None:
-    shown = supervisorctl(running.server, "status")
+    shown = running.server.ctl("status")
     assert re.search(rf"^{re.escape(PROGRAM)} +RUNNING +pid \d+", shown, re.MULTILINE)
 
 
 def test_a_stop_and_a_start_by_supervisorctl_are_intents(running: Api) -> None:
     path = f"/v1/agents/{NAME}"
     before = running.get(path).json()
-    assert "stopped" in supervisorctl(running.server, "stop", PROGRAM)
+    assert "stopped" in running.server.ctl("stop", PROGRAM)
     wait_until(lambda: running.get(path).json()["desired"] == "stopped")
     assert running.get(path).json()["status"] == "stopped"
     leases = running.get("/v1/ports").json()["leases"]
     assert [lease for lease in leases if lease["agent"] == NAME] == []
 
-    assert "started" in supervisorctl(running.server, "start", PROGRAM)
+    assert "started" in running.server.ctl("start", PROGRAM)
     wait_until(lambda: running.get(path).json()["status"] == "running")
     after = running.get(path).json()
     assert (after["desired"], after["port"]) == ("running", before["port"])

@@ -22,9 +22,9 @@ from tests.supervisord_process import (
     SupervisordProcess,
     is_alive,
     put,
+    seconds_until,
     settle,
     start,
-    wait_until,
 )
 
 
@@ -120,7 +120,7 @@ def test_starting_a_program_that_is_unknown_is_refused(running: SupervisordProce
 
 def test_starting_a_program_that_still_stops_is_refused(running: SupervisordProcess) -> None:
     start(running, IGNORE_TERM)
-    wait_until(running.state.stdout_log(NAME).read_text)
+    seconds_until(running.state.stdout_log(NAME).read_text)
     running.supervisord.stop(NAME)
 
     with pytest.raises(SupervisordRefusedError, match="still stopping"):
@@ -132,7 +132,7 @@ def test_starting_a_program_that_still_stops_is_refused(running: SupervisordProc
 
 def test_a_killed_program_ends_at_once_and_stays_stopped(running: SupervisordProcess) -> None:
     start(running, IGNORE_TERM)
-    wait_until(running.state.stdout_log(NAME).read_text)
+    seconds_until(running.state.stdout_log(NAME).read_text)
 
     running.supervisord.kill(NAME)
 
@@ -186,7 +186,7 @@ def test_another_config_is_taken_once_the_program_is_stopped(running: Supervisor
     put(running, "import os; print(os.environ['PORT'])", port=8199)
 
     running.supervisord.start(NAME)
-    wait_until(lambda: "8199" in running.state.stdout_log(NAME).read_text())
+    seconds_until(lambda: "8199" in running.state.stdout_log(NAME).read_text())
 
 
 def test_a_damaged_config_is_refused_with_the_reason(running: SupervisordProcess) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 
 from deployer.client import Event
 from deployer.errors import DeployerError
@@ -21,12 +19,6 @@ def since(server: RunningServer, last: int) -> list[Event]:
 
 def kinds(events: list[Event]) -> list[str]:
     return [event.kind for event in events]
-
-
-def supervisorctl(server: RunningServer, *words: str) -> None:
-    conf = str(server.state.supervisord_conf)
-    command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", conf, *words]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
 
 
 def test_the_life_of_an_agent_is_told_in_its_order(server: RunningServer) -> None:
@@ -92,7 +84,7 @@ def test_a_start_through_supervisord_is_a_run_like_any_other(server: RunningServ
     client.deploy(zip_package("stdlib_agent", name=NAME, version="3.0.0"))
     client.stop(NAME)
     last = client.events(agent=NAME)[-1].id
-    supervisorctl(server, "start", client.agent(NAME).document["program"])
+    server.ctl("start", client.agent(NAME).document["program"])
     wait_until(lambda: "process.started" in kinds(since(server, last)))
     wait_until(lambda: client.agent(NAME).status == "running")
     told = since(server, last)
