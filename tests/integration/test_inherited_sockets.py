@@ -6,15 +6,13 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-import psutil
 import pytest
 import requests
 
@@ -211,14 +209,12 @@ def test_an_update_that_fails_where_it_serves_refuses_nobody(server: RunningServ
 def test_a_request_that_is_being_answered_is_answered_to_its_end(server: RunningServer) -> None:
     agent = deploy(server, package())
     assert agent.port is not None
-    answers: list[bytes] = []
-    port = agent.port
-    slow = threading.Thread(target=lambda: answers.append(ask(port, "/slow")))
-    slow.start()
-    time.sleep(0.5)  # it is being answered now, and takes a second
-    server.client.restart(AGENT)
-    slow.join()
-    assert f'"pid": {agent.pid},' in answers[0].decode()
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(ask, agent.port, "/slow")
+        wait_until((server.state.agent_data(AGENT) / "answering").exists)
+        server.client.restart(AGENT)  # only now it is answered
+        answer = slow.result(30)
+    assert f'"pid": {agent.pid},' in answer.decode()
     assert info(server.client.agent(AGENT))["pid"] != agent.pid
 
 
@@ -250,7 +246,7 @@ def test_an_agent_that_never_accepts_is_told_so(server: RunningServer, path: str
                 "never_binds",
                 replace={
                     'path = "/health"': f"path = {path}\ntimeout_seconds = 0.5",
-                    "start_seconds = 20": "start_seconds = 1",
+                    "start_seconds = 20": "start_seconds = 3",
                     "[health]": f"{SOCKET}\n[health]",
                 },
             )
@@ -339,20 +335,10 @@ def test_an_operators_restart_refuses_nobody(server: RunningServer) -> None:
     agent = deploy(server, package())
     with load_on(agent) as load:
         for act in ("stop", "start"):
-            supervisorctl(server, act, f"{AGENT}--1")
+            server.ctl(act, f"{AGENT}--1")
     assert (load.refused, load.lost) == (0, [])
     wait_until(lambda: server.client.agent(AGENT).status == "running")
     assert info(agent)["pid"] != agent.pid
-
-
-def supervisorctl(server: RunningServer, *words: str) -> None:
-    ctl = Path(sys.executable).with_name("supervisorctl")
-    subprocess.run(
-        [str(ctl), "-c", str(server.state.supervisord_conf), *words],
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
 
 
 # Other ends --------------------------------------------------------------------------------------
@@ -364,9 +350,7 @@ def test_a_killed_api_changes_nothing_and_goes_on_without_a_gap(
     server = make_server()
     agent = deploy(server, package())
     with load_on(agent) as load:
-        api = server.api_pid()
-        os.kill(api, signal.SIGKILL)
-        wait_until(lambda: not psutil.pid_exists(api))
+        server.kill_api()
         wait_until(server.is_ready)
         server.client.restart(AGENT)
     assert (load.refused, load.lost) == (0, [])

@@ -17,18 +17,43 @@ LIMITS = {"log_bytes_per_second": "1MB", "log_burst_seconds": 1, "log_bytes": "2
 MB = 1_000_000
 
 
+LAST_WORDS = """
+import signal
+
+def end(*_):
+    os.write(1, b"these are the last words\\n")
+    os._exit(0)
+
+signal.signal(signal.SIGTERM, end)
+serving.serve(answer)
+"""
+
+
 @pytest.fixture(scope="module")
-def flooded(
+def calm(
     tmp_path_factory: pytest.TempPathFactory, installer_cache: Path
 ) -> Iterator[RunningServer]:
-    """A server with a calm agent and one that would print 500 MB."""
+    """A server with a calm agent and one that has not printed anything yet."""
     root = tmp_path_factory.mktemp("f") / "state"
     with running_server(root, cache_dir=installer_cache, limits=LIMITS) as server:
         server.client.deploy(zip_package("stdlib_agent", name="calm"))
-        server.client.deploy(zip_package("hog"))
-        requests.get(f"{server.client.agent('hog').url}/flood/500", timeout=10)
-        wait_until(lambda: kinds(server), what="the timeline says so")
+        server.client.deploy(zip_package("hog", replace={"serving.serve(answer)": LAST_WORDS}))
         yield server
+
+
+@pytest.fixture(scope="module")
+def calm_seconds(calm: RunningServer) -> list[float]:
+    """How long the calm agent and the API take to answer before the flood."""
+    return [seconds_to_answer(ask) for ask in questions(calm)]
+
+
+@pytest.fixture(scope="module")
+def flooded(calm: RunningServer, calm_seconds: list[float]) -> RunningServer:
+    """The same server, while the other agent would print 500 MB."""
+    assert calm_seconds
+    requests.get(f"{calm.client.agent('hog').url}/flood/500", timeout=10)
+    wait_until(lambda: kinds(calm), what="the timeline says so")
+    return calm
 
 
 def kinds(server: RunningServer, agent: str = "hog") -> list[str]:
@@ -36,14 +61,26 @@ def kinds(server: RunningServer, agent: str = "hog") -> list[str]:
     return [kind for kind in kinds if kind in {"agent.log_throttled", "agent.stopped_over_limit"}]
 
 
-def worst_of(ask: Callable[[], requests.Response], count: int = 30) -> tuple[float, float]:
-    """Ask so often; give the median and the longest time."""
+def logs_of(server: RunningServer) -> list[Path]:
+    return list(server.state.logs.glob("hog--1.stdout.log*"))
+
+
+def questions(server: RunningServer) -> list[Callable[[], requests.Response]]:
+    url = server.client.agent("calm").url
+    return [
+        lambda: requests.get(f"{url}/health", timeout=10),
+        lambda: server.request("GET", "/readyz"),
+    ]
+
+
+def seconds_to_answer(ask: Callable[[], requests.Response], count: int = 30) -> float:
+    """Ask so often, and give the median."""
     times = []
     for _ in range(count):
         began = time.monotonic()
         assert ask().status_code == 200
         times.append(time.monotonic() - began)
-    return sorted(times)[count // 2], max(times)
+    return sorted(times)[count // 2]
 
 
 def test_a_flood_is_told_once_and_its_agent_serves_on(flooded: RunningServer) -> None:
@@ -60,10 +97,13 @@ def test_it_writes_no_faster_than_it_may(flooded: RunningServer) -> None:
         count: int = requests.get(f"{url}/written", timeout=10).json()["bytes"]
         return count
 
-    before, began = written(), time.monotonic()
-    wait_until(lambda: written() > before + MB)
+    began = time.monotonic()
+    before = written()
+    wait_until(lambda: written() > before + 2 * MB)
+    more = written() - before
     seconds = time.monotonic() - began
-    assert (written() - before) / seconds < 2 * MB
+    # what was saved up in a second of rest comes on top, and what fits into the pipe
+    assert more < (seconds + 1.5) * MB
 
 
 def test_supervisord_is_not_busy_with_a_flood(flooded: RunningServer) -> None:
@@ -74,19 +114,21 @@ def test_supervisord_is_not_busy_with_a_flood(flooded: RunningServer) -> None:
     assert (sum(supervisord.cpu_times()[:2]) - before) / (time.monotonic() - began) < 0.2
 
 
-def test_others_and_the_api_answer_as_ever_meanwhile(flooded: RunningServer) -> None:
-    url = flooded.client.agent("calm").url
-    median, longest = worst_of(lambda: requests.get(f"{url}/health", timeout=10))
-    assert (median < 0.1, longest < 1.5) == (True, True)
-    median, longest = worst_of(lambda: flooded.request("GET", "/readyz"))
-    assert (median < 0.2, longest < 2) == (True, True)
+def test_others_and_the_api_answer_as_ever_meanwhile(
+    flooded: RunningServer, calm_seconds: list[float]
+) -> None:
+    for ask, before in zip(questions(flooded), calm_seconds, strict=True):
+        assert seconds_to_answer(ask) < 10 * before + 0.2  # the machine has more to do than before
 
 
 def test_its_log_grows_at_its_pace_and_the_disk_holds_a_bounded_part(
     flooded: RunningServer,
 ) -> None:
-    logs = list(flooded.state.logs.glob("hog--1.stdout.log*"))
-    assert sum(path.stat().st_size for path in logs) <= 4 * 2.2 * MB
+    def size() -> int:
+        return sum(path.stat().st_size for path in logs_of(flooded))
+
+    wait_until(lambda: size() > MB)
+    assert size() <= 4 * 2.2 * MB
 
 
 def test_a_neighbour_is_deployed_and_stopped_meanwhile(flooded: RunningServer) -> None:
@@ -99,6 +141,8 @@ def test_a_flooding_agent_can_be_stopped_and_its_last_words_are_kept(
 ) -> None:
     flooded.client.stop("hog")
     assert flooded.client.agent("hog").status == "stopped"
+    newest = max(logs_of(flooded), key=lambda path: path.stat().st_mtime)
+    assert b"these are the last words" in newest.read_bytes()[-200_000:]
 
 
 def test_a_flood_stops_its_agent_where_settings_say_so(

@@ -1,5 +1,7 @@
 """Accepts from descriptor 3 when it is given one, else binds PORT; on SIGTERM it ends what it began.
 
+/slow makes a file "answering" in the data directory, and is answered after SIGTERM.
+
 The standard library only, and imports as few as possible, so that it starts fast.
 """
 
@@ -41,14 +43,16 @@ def main():
     woken, waker = socket.socketpair()
     waker.setblocking(False)
     signal.set_wakeup_fd(waker.fileno())
+    told_to_end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: None)  # the descriptor above tells the loop
     answering = []
     while True:
         readable, _, _ = select.select([listener, woken], [], [])
         if woken in readable:
+            told_to_end.set()
             break
         connection, _ = listener.accept()
-        thread = threading.Thread(target=answer, args=(connection, document))
+        thread = threading.Thread(target=answer, args=(connection, document, told_to_end))
         thread.start()
         answering = [one for one in answering if one.is_alive()] + [thread]
     listener.close()
@@ -56,7 +60,7 @@ def main():
         thread.join()
 
 
-def answer(connection, document):
+def answer(connection, document, told_to_end):
     with connection:
         connection.settimeout(30)
         try:
@@ -67,7 +71,10 @@ def answer(connection, document):
                     return
                 request += block
             if request.startswith(b"GET /slow"):
-                time.sleep(1)
+                with open(os.path.join(os.environ["ATOLL_AGENT_DATA_DIR"], "answering"), "w"):
+                    pass
+                told_to_end.wait(60)
+                time.sleep(0.2)  # whoever did not wait for it would have ended by now
             head = (
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
                 "Content-Length: {}\r\nConnection: close\r\n\r\n"
