@@ -41,7 +41,7 @@ def test_an_agent_is_shown_with_all_that_is_known_of_it(agent: Api) -> None:
     )
     assert (shown["release"], shown["version"], shown["restarts"]) == (1, "1.0.0", 0)
     assert shown["url"] == f"http://127.0.0.1:{shown['port']}"
-    assert requests.get(f"{shown['url']}/info", timeout=5).json()["pid"] == shown["pid"]
+    assert requests.get(f"{shown['url']}/info", timeout=20).json()["pid"] == shown["pid"]
     assert (shown["health"]["healthy"], shown["last_error"]) == (True, "")
 
 
@@ -113,7 +113,7 @@ def test_a_start_answers_when_the_agent_serves(agent: Api) -> None:
     agent.post(f"{ONE}/stop")
     answer = agent.post(f"{ONE}/start")
     assert (answer.status_code, answer.json()["port"]) == (200, before["port"])
-    assert requests.get(f"{answer.json()['url']}/health", timeout=5).status_code == 200
+    assert requests.get(f"{answer.json()['url']}/health", timeout=20).status_code == 200
 
 
 def test_five_starts_at_once_start_one_process(agent: Api, pool: ThreadPoolExecutor) -> None:
@@ -138,13 +138,19 @@ def test_a_kill_ends_the_process_and_it_stays_down(agent: Api) -> None:
 
 
 def test_a_kill_waits_for_nobody(api: Api, pool: ThreadPoolExecutor) -> None:
-    long = zip_package("slow_start", replace={'START_SECONDS = "2"': 'START_SECONDS = "15"'})
+    long = zip_package(
+        "slow_start",
+        replace={
+            'START_SECONDS = "2"': 'START_SECONDS = "60"',
+            "start_seconds = 20": "start_seconds = 60",
+        },
+    )
     api.deploy(long, start="false")
     start = pool.submit(api.post, "/v1/agents/slow_start/start")
     wait_until(lambda: api.get("/v1/agents/slow_start").json()["pid"])
     began = time.monotonic()
     answer = api.post("/v1/agents/slow_start/kill")
-    assert (answer.status_code, time.monotonic() - began < 3) == (200, True)
+    assert (answer.status_code, time.monotonic() - began < 20) == (200, True)
     problem(start.result(30), 422, "agent-not-healthy")
 
 
@@ -176,7 +182,7 @@ def test_a_wait_that_is_no_number_does_nothing(agent: Api, wait: str) -> None:
 
 def test_a_status_that_is_there_already_is_not_waited_for(agent: Api) -> None:
     answer = agent.get(f"{ONE}/wait")
-    assert (answer.status_code, answer.elapsed.total_seconds() < 1) == (200, True)
+    assert (answer.status_code, answer.elapsed.total_seconds() < 15) == (200, True)
 
 
 def test_a_status_is_waited_for(agent: Api, pool: ThreadPoolExecutor) -> None:
@@ -190,7 +196,7 @@ def test_a_wait_ends_at_its_timeout(agent: Api, timeout: str) -> None:
     answer = agent.get(f"{ONE}/wait", params={"status": "stopped", "timeout": timeout})
     document = problem(answer, 408, "wait-timeout")
     assert document["cause"] == "stdlib_agent is running"
-    assert answer.elapsed.total_seconds() < 2
+    assert answer.elapsed.total_seconds() < 15  # without one it would take 30 s
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_revoked_key_lets_nobody_in(api: Api) -> None:
 def test_an_expired_key_says_that_it_has_expired(api: Api) -> None:
     made = make(api, expires_in_days=1.2 / 86400)
     ask = holder(api, made["key"])
-    wait_until(lambda: ask("GET", "/v1/agents").status_code == 401, 10, "expired")
+    wait_until(lambda: ask("GET", "/v1/agents").status_code == 401, what="expired")
     answer = ask("GET", "/v1/agents")
     assert made["id"] in problem(answer, 401, "authentication-required")["detail"]
 

@@ -125,7 +125,7 @@ def test_an_agent_lives_its_whole_life_through_atolls_client(
     started = client.start_agent(NAME)
     assert set(started) == {"status", "name", "port", "pid"}
     assert (started["status"], started["name"]) == ("started", NAME)
-    info = requests.get(f"http://127.0.0.1:{started['port']}/info", timeout=5).json()
+    info = requests.get(f"http://127.0.0.1:{started['port']}/info", timeout=20).json()
     assert info["pid"] == started["pid"]
 
     status = client.get_agent_status(NAME)

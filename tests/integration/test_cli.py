@@ -92,7 +92,7 @@ def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Path) -> No
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and child.poll() is None:
         try:
-            if requests.get(url, timeout=5).ok:
+            if requests.get(url, timeout=20).ok:
                 return
         except requests.RequestException:
             pass
@@ -135,7 +135,7 @@ def test_push_shows_each_step_and_ends_with_an_address_that_answers(
     assert len(steps) > 4
     said = next(line for line in lines if " is running at http://" in line)
     url = said.split(" at ")[1].split()[0]
-    assert requests.get(f"{url}/health", timeout=5).json() == {"status": "healthy"}
+    assert requests.get(f"{url}/health", timeout=20).json() == {"status": "healthy"}
     server.ok("remove", said.split()[0])
 
 
@@ -162,7 +162,7 @@ def test_the_agent_that_init_makes_is_deployed_and_answers(
     assert f"push {tmp_path / 'starter'}" in server_less.stdout
     server.ok("push", tmp_path / "starter")
     url = client.agent("starter").url
-    assert requests.get(f"{url}/?name=Ada", timeout=5).json() == {"answer": "Hello, Ada!"}
+    assert requests.get(f"{url}/?name=Ada", timeout=20).json() == {"answer": "Hello, Ada!"}
     assert "listening on" in server.ok("logs", "starter")
     server.ok("remove", "starter")
 

@@ -96,12 +96,12 @@ def test_ctrl_c_ends_the_demo_cleanly_and_a_second_one_does_not_disturb(demo: De
     demo.wait_for("Ctrl-C stops everything", child)
     said = demo.said
     url = said.split("agent ")[1].split()[0]
-    assert requests.get(f"{url}/health", timeout=5).ok
+    assert requests.get(f"{url}/health", timeout=20).ok
     for page in ("/docs", "/openapi.json"):
         address = f"http://127.0.0.1:{demo.port}{page}"
         assert address in said
         headers = {"Authorization": f"Bearer {said.split('token ')[1].split()[0]}"}
-        assert requests.get(address, headers=headers, timeout=5).ok
+        assert requests.get(address, headers=headers, timeout=20).ok
     child.send_signal(signal.SIGINT)
     demo.wait_for("stopping the server", child)
     child.send_signal(signal.SIGINT)

@@ -787,12 +787,10 @@ def test_output_without_end_fills_neither_disk_nor_memory(tmp_path: Path) -> Non
 
 def test_an_overdue_command_is_killed_with_its_children(tmp_path: Path) -> None:
     error = refused(
-        lambda: shell(
-            "sleep 60 & echo $! > child; echo begun; wait", tmp_path, timeout_seconds=0.3
-        ),
+        lambda: shell("sleep 60 & echo $! > child; echo begun; wait", tmp_path, timeout_seconds=3),
         InstallError,
     )
-    assert error.cause == "not done within 0.3 s"
+    assert error.cause == "not done within 3 s"
     assert error.evidence[-1] == "begun"
     assert is_gone(tmp_path / "child")
 
@@ -810,7 +808,7 @@ def test_a_canceled_command_is_killed_with_its_children(tmp_path: Path) -> None:
 def test_a_child_that_outlives_its_command_is_killed_and_not_waited_for(tmp_path: Path) -> None:
     began = time.monotonic()
     shell("sleep 60 & echo $! > child", tmp_path)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert is_gone(tmp_path / "child")
 
 
@@ -823,7 +821,7 @@ def test_a_command_dies_with_a_server_that_is_killed(tmp_path: Path) -> None:
         "cwd=here, variables={'PATH': '/usr/bin:/bin'}, log=here / 'log', timeout_seconds=60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) as server:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not (tmp_path / "child").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         server.kill()

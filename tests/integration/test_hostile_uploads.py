@@ -79,7 +79,7 @@ def test_an_odd_but_honest_package_becomes_an_agent_that_answers(
     server: RunningServer, file: str
 ) -> None:
     agent, code = deploy(server, file)
-    assert requests.get(f"{agent.url}/health", timeout=5).json()["pid"] == agent.pid
+    assert requests.get(f"{agent.url}/health", timeout=20).json()["pid"] == agent.pid
     assert (code / "agent.toml").is_file()
     assert (code / "main.py").is_file()
     server.client.remove(agent.name)

@@ -42,7 +42,7 @@ def test_many_that_say_nothing_keep_nobody_waiting(
         seconds = time.monotonic() - began
 
     assert status == 200
-    assert seconds < 1
+    assert seconds < 8  # behind them it would wait until they are closed, after 10 s
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

@@ -152,7 +152,7 @@ def test_a_deployment_that_dies_of_its_limit_says_so(hard: RunningServer) -> Non
 def test_three_spinning_children_share_half_a_cpu(hard: RunningServer) -> None:
     hard.client.deploy(hog(resources="cpu_limit = 0.5"))
     ask(hard, "/spin/3")
-    assert 0.3 < cpus_over(hard, 3.0) < 0.65
+    assert 0.2 < cpus_over(hard, 3.0) < 0.65
 
 
 def test_a_fork_bomb_stops_at_its_limit_and_its_agent_lives(hard: RunningServer) -> None:
@@ -205,7 +205,7 @@ def test_groups_that_a_killed_server_left_are_removed_by_the_next(
             pytest.skip("no control groups are to be had here")
         assert server.process is not None
         server.process.kill()
-        server.process.wait(10)
+        server.process.wait(30)
         server.start()
         wait_until(lambda: not any(group.exists() for group in groups))
 

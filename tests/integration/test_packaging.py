@@ -185,7 +185,7 @@ class Installed:
             assert process.wait(40) == 0, output.read_text()
         finally:
             process.kill()
-            process.wait(10)
+            process.wait(30)
             leaked = wait_gone(state)
             for each in leaked:
                 each.kill()
@@ -195,7 +195,7 @@ class Installed:
 def _is_ready(port: int, process: subprocess.Popen[bytes], output: Path) -> bool:
     assert process.poll() is None, output.read_text()
     with contextlib.suppress(requests.ConnectionError):
-        return requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).ok
+        return requests.get(f"http://127.0.0.1:{port}/readyz", timeout=20).ok
     return False
 
 

@@ -155,7 +155,7 @@ def test_an_agent_whose_number_was_taken_while_it_was_stopped_gets_another(
         server.client.start("stdlib_agent")
         moved = server.client.agent("stdlib_agent")
         assert (moved.status, moved.port) == ("running", port + 1)
-        assert requests.get(f"{moved.url}/info", timeout=5).json()["port"] == port + 1
+        assert requests.get(f"{moved.url}/info", timeout=20).json()["port"] == port + 1
 
 
 def test_an_agent_gets_the_port_that_its_manifest_asks_for(server: RunningServer) -> None:
@@ -208,7 +208,7 @@ def test_an_agent_whose_port_is_stolen_while_it_is_restarted_moves_at_once(
     with thief(agent.port):
         go.touch()
         moved = wait_until(lambda: _running_elsewhere(server, agent.port))
-        assert requests.get(f"{moved.url}/health", timeout=5).ok
+        assert requests.get(f"{moved.url}/health", timeout=20).ok
     kinds = [event.kind for event in server.client.events(agent="reef")]
     assert "agent.moving" in kinds
     assert "agent.reconciled" not in kinds, "it waited for its turn among the failed"

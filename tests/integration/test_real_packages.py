@@ -72,7 +72,7 @@ def test_atolls_runner_is_installed_for_packages_that_need_it_and_for_no_others(
     atoll_server.client.deploy(zip_package("stdlib_agent"))
     agent = atoll_server.client.agent("atoll_like")
     assert agent.status == "running"
-    assert requests.get(f"{agent.url}/health", timeout=5).status_code == 200
+    assert requests.get(f"{agent.url}/health", timeout=20).status_code == 200
     assert "atoll" in installed(atoll_server, "atoll_like")
     assert not atoll_server.state.requirements_lock("stdlib_agent", 1).exists()
     site = list(atoll_server.state.venv("stdlib_agent", 1).glob("lib/python*/site-packages/atoll*"))

@@ -158,5 +158,5 @@ def test_an_agent_whose_release_was_damaged_is_not_stopped_for_a_restart(api: Ap
     assert "release 2 is damaged" in document["detail"]
     after = api.get(PATH).json()
     assert (after["pid"], after["port"]) == (before["pid"], before["port"])
-    assert requests.get(f"{after['url']}/health", timeout=5).status_code == 200
+    assert requests.get(f"{after['url']}/health", timeout=20).status_code == 200
     assert "its Python is missing" in api.get(f"{PATH}/why").json()["cause"]

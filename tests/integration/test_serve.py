@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 
 import psutil
@@ -70,15 +70,22 @@ def test_serve_becomes_supervisord_under_the_same_pid(shared_server: RunningServ
 
 
 def test_supervisord_starts_the_api_without_waiting_for_its_next_turn(
-    shared_server: RunningServer,
+    shared_server: RunningServer, make_server: MakeServer
 ) -> None:
-    log = (shared_server.state.logs / "supervisord.log").read_text()
+    # a turn takes a second; a busy machine may hold one start up, but not each of three
+    more = (make_server(name) for name in ("one", "two"))
+    assert any(seconds_to_spawn(each) < 0.9 for each in chain([shared_server], more))
+
+
+def seconds_to_spawn(server: RunningServer) -> float:
+    """Tell how long supervisord ran before it started the API."""
+    log = (server.state.logs / "supervisord.log").read_text()
     begun, spawned = (
         datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f").astimezone()
         for sentence in ("supervisord started", "spawned: 'atoll-deployer'")
         if (found := re.search(rf"(?m)^(\S+ \S+) INFO {sentence}", log))
     )
-    assert (spawned - begun).total_seconds() < 0.9  # a turn takes a second
+    return (spawned - begun).total_seconds()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -177,7 +184,7 @@ def test_what_a_killed_server_left_does_not_matter(make_server: MakeServer) -> N
     port = server.client.agent("stdlib_agent").port
     assert server.process is not None
     server.process.kill()
-    server.process.wait(10)
+    server.process.wait(30)
     assert server.state.supervisor_socket.exists()
     (server.state.run / "supervisord.pid").write_text(f"{os.getpid()}\n")
 

@@ -29,7 +29,7 @@ class Load:
     def run(self) -> None:
         while not self._over.is_set():
             try:
-                requests.get(f"{self.url}/health", timeout=5).raise_for_status()
+                requests.get(f"{self.url}/health", timeout=20).raise_for_status()
                 self.answered += 1
             except requests.RequestException as error:
                 self.lost.append(str(error))
@@ -67,12 +67,12 @@ def url_of(server: RunningServer) -> str:
 
 HANGS = "serve(lambda path: time.sleep(600))"
 ANSWERS_500 = "serve(lambda path: (500, {}))"
-SICKENS = "began = time.time(); serve(lambda path: (200 if time.time() - began < 1 else 500, {}))"
+SICKENS = "answers = iter([200]); serve(lambda path: (next(answers, 500), {}))"
 
 
 def sick_package(serving: str, soak_seconds: int = 0) -> bytes:
     """Make a package that starts and is no good."""
-    health = "start_seconds = 2\ntimeout_seconds = 1"
+    health = "start_seconds = 4\ntimeout_seconds = 1"
     return zip_package(
         AGENT,
         version="9.9.9",
@@ -179,15 +179,23 @@ def test_parallel_takes_another_port_before_the_old_one_ends(server: RunningServ
 
 def test_a_release_that_sickens_in_its_soak_is_refused(server: RunningServer) -> None:
     server.client.deploy(zip_package(AGENT))
-    dies_soon = "import os, threading\nthreading.Timer(0.8, os._exit, [7]).start()\n"
+    dies_when_asked_again = (
+        "import os, serving, threading\n"
+        "at_first = iter([True])\n"
+        "def answer(path):\n"
+        "    if not next(at_first, False):\n"
+        "        threading.Timer(0.1, os._exit, [7]).start()\n"
+        "    return serving.healthy(path)\n"
+        "serving.serve(answer)\n"
+    )
     with pytest.raises(DeployerError) as raised:
         server.client.deploy(
             zip_package(
                 AGENT,
                 version="2.0.0",
-                extra_files={"first.py": dies_soon + "import runpy; runpy.run_path('main.py')"},
+                extra_files={"first.py": dies_when_asked_again},
                 replace={
-                    "[agent]": "[deployment]\nmin_healthy_seconds = 2\n"
+                    "[agent]": "[deployment]\nmin_healthy_seconds = 5\n"
                     '[agent]\nentrypoint = "first.py"'
                 },
             )
@@ -238,7 +246,7 @@ def test_a_replacement_that_is_canceled_while_it_is_asked_brings_the_old_release
     wait_until(lambda: server.client.deployment(deployment_id).status == "canceled")
     after = server.client.agent(AGENT)
     assert (after.release, after.status, after.port) == (1, "running", before.port)
-    assert requests.get(f"{url_of(server)}/health", timeout=5).ok
+    assert requests.get(f"{url_of(server)}/health", timeout=20).ok
     assert not server.state.release(AGENT, 2).exists()
     assert [lease.port for lease in server.client.ports().leases] == [before.port]
 
@@ -246,8 +254,8 @@ def test_a_replacement_that_is_canceled_while_it_is_asked_brings_the_old_release
 WRITES_WHILE_IT_LOADS = """
 import threading, time
 def tell():
-    for part in range(40):
-        print("loaded part", part, flush=True)
+    while True:
+        print("loaded another part", flush=True)
         time.sleep(0.1)
 threading.Thread(target=tell, daemon=True).start()
 import runpy; runpy.run_path("main.py", run_name="__main__")
@@ -255,14 +263,14 @@ import runpy; runpy.run_path("main.py", run_name="__main__")
 
 
 def slow_package(first: str) -> bytes:
-    """Make a package that takes three seconds to start and is given one."""
+    """Make a package that takes seven seconds to start and is given three."""
     return zip_package(
         "slow_start",
         extra_files={"first.py": first},
         replace={
             "[agent]": '[agent]\nentrypoint = "first.py"',
-            "start_seconds = 20": "start_seconds = 1",
-            'START_SECONDS = "2"': 'START_SECONDS = "3"',
+            "start_seconds = 20": "start_seconds = 3",
+            'START_SECONDS = "2"': 'START_SECONDS = "7"',
         },
     )
 

@@ -15,11 +15,11 @@ def test_whoever_waits_too_long_learns_who_holds_the_agent() -> None:
     def hold() -> None:
         with locks.hold("greeter", "deployment 12", timeout_seconds=1):
             held.set()
-            done.wait(5)
+            done.wait(20)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait(5)
+    held.wait(20)
     with (
         pytest.raises(AgentBusyError, match="deployment 12") as raised,
         locks.hold("greeter", "stop greeter", timeout_seconds=0.01),

@@ -40,7 +40,7 @@ def test_it_ends_when_its_time_is_over(path: Path) -> None:
     began = time.monotonic()
     list(log)
     log.close()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
 
 
 def test_it_ends_when_its_client_has_left(path: Path) -> None:

@@ -391,12 +391,12 @@ DEEP_KEY = ".".join("a" * 32)
     ],
 )
 def test_what_is_nested_too_deeply_is_refused_at_once(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
 
     (told,) = problems(f"{MINIMAL}{text}\n")
 
     assert told.startswith("agent.toml: is nested too deeply")
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(

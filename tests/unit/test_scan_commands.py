@@ -76,12 +76,12 @@ def test_an_overdue_command_is_killed_with_its_children(tmp_path: Path) -> None:
     )
     began = time.monotonic()
 
-    report = scan(tmp_path, program, seconds=2)
+    report = scan(tmp_path, program, seconds=4)
 
-    assert "had not ended after 2 s" in report.reason
-    assert time.monotonic() - began < 10
+    assert "had not ended after 4 s" in report.reason
+    assert time.monotonic() - began < 30
     pid = int((tmp_path / "pid").read_text())
-    wait_until(lambda: not is_running(pid), 5)
+    wait_until(lambda: not is_running(pid))
 
 
 def test_a_command_is_told_nothing_of_the_server(
