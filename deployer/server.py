@@ -56,6 +56,7 @@ from deployer.quotas import Quotas
 from deployer.reconciler import Reconciler
 from deployer.recovery import Recovery
 from deployer.releases import ReleaseFiles
+from deployer.retention import Retention
 from deployer.runs import Runs
 from deployer.salvage import Salvage
 from deployer.scans import Scans
@@ -161,6 +162,7 @@ class Server:
             Watchdog(parts, runs),
             Floods(parts, agents),
             Quotas(parts, runs, agents),
+            Retention(parts),
         )
         self._recovery = Recovery(parts, runs, deployments, agents, intents)
         self._recovered = threading.Event()
