@@ -13,24 +13,18 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NoReturn
-
-from waitress.server import create_server
+from typing import Final, NoReturn
 
 from deployer import __version__, local_keys, log_lines
 from deployer.agent_secrets import AgentSecrets
 from deployer.agents import Agents
-from deployer.api import accesses, connections
 from deployer.api.app import create_app
 from deployer.api.callers import Callers
-from deployer.api.channels import refuse_with_problems
-from deployer.api.documents import Check
-from deployer.api.prompt_looks import PromptLooks
-from deployer.api.proxies import Proxies, Wsgi
+from deployer.api.readiness import ReadinessChecks
 from deployer.api.refusals import Refusals
 from deployer.api.services import Services, Waiting
 from deployer.api.throttles import Throttle
-from deployer.api.unparsed import Bouncer
+from deployer.api.web_listeners import THREADS, listen
 from deployer.build_sites import source_builds
 from deployer.copyists import Copyist
 from deployer.deployments import Deployments
@@ -41,11 +35,9 @@ from deployer.floods import Floods
 from deployer.intents import Intents
 from deployer.isolation import find_isolation
 from deployer.isolation_levels import IsolationLevel
-from deployer.keys import Caller
 from deployer.leftovers import end_leftovers, end_processes_of
 from deployer.limits.limiters import Limiter
 from deployer.limits.usages import Usages
-from deployer.listeners import bind_socket
 from deployer.metrics import Metrics
 from deployer.monitor import Monitor
 from deployer.parts import Parts
@@ -73,17 +65,8 @@ from deployer.worker import Worker
 
 _log: Final = logging.getLogger("deployer.server")  # also when it is started as __main__
 
-THREADS: Final = 32
 _SUPERVISORD_SECONDS: Final = 30.0
 _PARENT_SECONDS: Final = 0.5
-_ABOVE_LIMIT_BYTES: Final = 1024 * 1024
-_OUTPUT_BYTES: Final = 1024 * 1024
-"""What one connection may hold: waitress keeps what it has sent until a buffer is so full."""
-
-_SPOOL_BYTES: Final = 1024 * 1024
-_RECEIVE_BYTES: Final = 256 * 1024
-"""At once. Each piece is a turn of the loop and five system calls: in waitress's own of 8 KiB
-an upload of 200 MB has 25,000 of them."""
 
 
 def serve_beside(settings: Settings) -> None:
@@ -165,8 +148,7 @@ class Server:
             Retention(parts),
         )
         self._recovery = Recovery(parts, runs, deployments, agents, intents)
-        self._recovered = threading.Event()
-        self._unrecovered: list[str] = []
+        self._readiness = ReadinessChecks(parts)
         waiting = Waiting(min(settings.limits.waiting_requests, THREADS // 2))
         self._services = Services(
             parts=parts,
@@ -179,38 +161,15 @@ class Server:
             refusals=Refusals(parts.store.audit.add),
             metrics=Metrics(parts, agents, held=lambda: waiting.held, held_limit=waiting.limit),
             started_at=now(),
-            checks=self._checks,
+            checks=self._readiness.look,
         )
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
-        app: Wsgi = create_app(self._services, self._url, self._credentials)
-        api_socket = self._settings.api_socket
-        proxies = Proxies(self._settings.trusted_proxies, is_unix=api_socket is not None)
-        place: dict[str, Any] = {"host": self._settings.host, "port": self._settings.api_port}
-        if api_socket is not None:
-            place = {"sockets": [bind_socket(api_socket, self._settings.socket_mode)]}
-        listener = create_server(
-            proxies.wrap(accesses.wrap(app, self._parts.instruments)),
-            **place,
-            threads=THREADS,
-            ident="atoll-deployer",
-            max_request_body_size=self._settings.limits.upload_bytes + _ABOVE_LIMIT_BYTES,
-            inbuf_overflow=_SPOOL_BYTES,
-            recv_bytes=_RECEIVE_BYTES,
-            outbuf_high_watermark=_OUTPUT_BYTES,
-            asyncore_use_poll=True,
-            connection_limit=connections.affordable() + connections.MARGIN,
-            channel_request_lookahead=1,  # or nobody sees that the client of a held request left
-            clear_untrusted_proxy_headers=False,  # we do, for more headers and proxies than it can
-        )
-        services = self._services
-        bouncer = Bouncer(services.callers, proxies, services.refusals)
-        upload_bytes = self._settings.limits.upload_bytes
-        looks = PromptLooks(services.callers, services.agents)
-        refuse_with_problems(listener, upload_bytes, bouncer, self._parts.instruments, looks)
+        app = create_app(self._services, self._url, self._credentials)
+        listener = listen(app, self._services)
         threading.Thread(target=self._recover, name="recovery", daemon=True).start()
         if self._settings.supervisor.url is None:
             threading.Thread(target=self._watch_parent, name="parent", daemon=True).start()
@@ -218,6 +177,10 @@ class Server:
         _log.info("serving on %s", url_of(self._settings))
         with contextlib.suppress(SystemExit):
             listener.run()
+        self._close()
+
+    def _close(self) -> NoReturn:
+        """End this process, every part before those that it works with."""
         self._copyist.close()
         self._reconciler.close()
         for watcher in self._watchers:
@@ -251,13 +214,13 @@ class Server:
 
         Whatever goes wrong on the way, agents that should run are brought up.
         """
-        for stage, act in (
+        for step, act in (
             ("watch", self._watch),
             ("ask supervisord what runs", self._parts.processes.refresh),
             ("salvage", self._salvage),
             ("tidy", self._recovery.tidy),
             ("keep the database's copy", self._copyist.start),
-            ("say that work is taken", self._recovered.set),
+            ("say that work is taken", self._readiness.recovered.set),
             ("go on with what was queued", self._worker.resume),
             ("bring agents back", self._recovery.bring_back),
             ("look after them", self._reconciler.start),
@@ -265,8 +228,8 @@ class Server:
             try:
                 act()
             except Exception as error:  # noqa: BLE001 - what follows is done all the same
-                _log.exception("cannot %s", stage)
-                self._unrecovered.append(f"cannot {stage}: {error}")
+                _log.exception("cannot %s", step)
+                self._readiness.unrecovered.append(f"cannot {step}: {error}")
 
     def _watch(self) -> None:
         self._monitor.start()
@@ -289,43 +252,6 @@ class Server:
             end_processes_of(uid, self._state.root)
         self._parts.limiter.close()
         os._exit(1)
-
-    def _checks(self, caller: Caller | None) -> list[Check]:
-        """Look at everything; details are for callers, of the agents that they see."""
-        is_done = self._recovered.is_set()
-        details = ["done" if is_done else "under way"]
-        if caller is not None and caller.sees_all:
-            details += self._unrecovered
-        elif self._unrecovered:
-            details.append("not all of it")
-        checks = [Check(name="recovery", ok=is_done, detail="; ".join(details))]
-        try:
-            self._parts.supervisord.ping()
-            checks.append(Check(name="supervisord", ok=True, detail="answers"))
-        except DeployerError as error:
-            detail = "does not answer" if caller is None else error.detail
-            checks.append(Check(name="supervisord", ok=False, detail=detail))
-        quarantined = [
-            agent
-            for agent in self._parts.store.agents.all()
-            if agent.quarantine and (caller is None or caller.sees(agent.name))
-        ]
-        # `serve` has asked, but the API may have been started again under another kernel setting.
-        level, required = self._parts.isolation.level, self._settings.isolation.require
-        is_enough = required is None or level.is_at_least(required)
-        detail = f"level {level}" if is_enough else f"level {level}, and {required} is required"
-        checks.append(Check(name="isolation", ok=is_enough, detail=detail))
-        # One bad agent does not keep the server from taking work; it is named here all the same.
-        detail = f"{len(quarantined) or 'none'} in quarantine"
-        if quarantined and caller is not None:
-            named = "; ".join(f"{agent.name}: {agent.quarantine}" for agent in quarantined)
-            detail = f"in quarantine: {named}"
-        checks.append(Check(name="agents", ok=True, detail=detail))
-        unread = self._parts.secrets.find_problem()
-        if unread and caller is None:
-            unread = "some cannot be read"
-        checks.append(Check(name="secrets", ok=True, detail=unread or "all can be read"))
-        return checks
 
 
 def main() -> NoReturn:
