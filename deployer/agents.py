@@ -57,16 +57,7 @@ class Agents:
         agent = self._store.agents.get(name)
         release = self._store.releases.find(name, agent.current)
         lease = None if release is None else self._store.leases.of_program(release.program)
-        process = None if release is None else self._processes.get(release.program)
-        return AgentView(
-            agent,
-            release,
-            lease,
-            process,
-            self._readings.of(process),
-            self._retries.of(name),
-            self._breaches.of(name),
-        )
+        return self._view(agent, release, lease)
 
     def footprint(self, view: AgentView) -> Footprint | None:
         """Tell what an agent may use and does use now; None before it has a release."""
@@ -88,9 +79,10 @@ class Agents:
         return look[1]
 
     def standings(self) -> tuple[AgentView, ...]:
-        """Tell the same, without the latest of readings that leave the status as it was.
+        """Tell the same, but the times of readings may be old.
 
-        Most answers to health checks, many a second, change nothing but when they were given.
+        As `views`, but health answers that change no status do not make it anew: most, many a
+        second, change nothing but when they were given.
         """
         self._last_standings = look = self._look(self._last_standings, self._readings.turns)
         return look[1]
@@ -118,20 +110,22 @@ class Agents:
         views = []
         for agent in agents:
             release = releases.get(agent.name)
-            program = "" if release is None else release.program
-            process = self._processes.get(program)
-            views.append(
-                AgentView(
-                    agent,
-                    release,
-                    leases.get(program),
-                    process,
-                    self._readings.of(process),
-                    self._retries.of(agent.name),
-                    self._breaches.of(agent.name),
-                )
-            )
+            lease = None if release is None else leases.get(release.program)
+            views.append(self._view(agent, release, lease))
         return tuple(views)
+
+    def _view(self, agent: Agent, release: Release | None, lease: PortLease | None) -> AgentView:
+        """Join what the store says of an agent with what is in memory."""
+        process = None if release is None else self._processes.get(release.program)
+        return AgentView(
+            agent,
+            release,
+            lease,
+            process,
+            self._readings.of(process),
+            self._retries.of(agent.name),
+            self._breaches.of(agent.name),
+        )
 
     def _rows(self) -> _Rows:
         """Read what the store knows; answers to health checks, many a second, change none of it."""
@@ -155,7 +149,7 @@ class Agents:
             StartError: It did not come up. When its release had never served before, the one before
                 it is current again.
         """
-        release = self._release(name)
+        self._release(name)
         with self._locks.hold(name, f"start {name}", timeout_seconds=_LOCK_SECONDS):
             release = self._release(name)
             self._store.agents.set_desired(name, Desired.RUNNING)
@@ -171,7 +165,7 @@ class Agents:
             StartError: It did not come up; the next try comes later than the one before.
             ReleaseDamagedError: It cannot come up; it is in quarantine now.
         """
-        release = self._release(name)
+        self._release(name)
         with self._locks.hold(name, f"bring {name} back", timeout_seconds=_LOCK_SECONDS):
             release = self._release(name)
             is_desired = self._store.agents.get(name).desired is Desired.RUNNING
@@ -240,7 +234,7 @@ class Agents:
             AgentUnknownError: There is none of this name.
             StopError: Its process outlives SIGKILL.
         """
-        release = self._release(name)
+        self._release(name)
         with self._locks.hold(name, f"stop {name}", timeout_seconds=_LOCK_SECONDS):
             release = self._release(name)
             self._store.agents.set_desired(name, Desired.STOPPED)
@@ -317,6 +311,12 @@ class Agents:
             self._store.events.add(EventKind.AGENT_REMOVED, name, f"{name} was removed")
 
     def _release(self, name: str) -> Release:
+        """Read an agent's current release; before the lock too, so that nobody waits to be refused.
+
+        Raises:
+            AgentUnknownError: There is none of this name.
+            NotInstalledError: It has no release yet.
+        """
         agent = self._store.agents.get(name)
         if agent.current is None:
             raise NotInstalledError(

@@ -78,7 +78,9 @@ class Checkups:
                 _log.exception("cannot ask around")
 
     def _look(self, moment: float) -> None:
-        """Look at every agent, five times a second: so at one that is not due for next to nothing.
+        """Look at every agent, and have asked who is due.
+
+        It runs five times a second, so passing over one that is not due must cost almost nothing.
 
         Args:
             moment: Now, on the monotonic clock.
@@ -152,7 +154,7 @@ class Checkups:
                 if has_recovered or is_well_again or view.agent.last_error:
                     self._write_recovery(view)
             elif self._is_hopeless(view, latest, reading):
-                self._ends.submit(self._replace, view, latest, reading)
+                self._ends.submit(self._end_hopeless, view, latest, reading)
             if answer.degraded and not was_degraded:
                 sentence = f"{name} says that it is degraded: {answer.detail}"
                 self._store.events.add(EventKind.AGENT_DEGRADED, name, sentence)
@@ -179,7 +181,7 @@ class Checkups:
         age = (now() - (process.started_at or now())).total_seconds()
         return age > question.start_seconds
 
-    def _replace(self, view: AgentView, process: Process, reading: Reading) -> None:
+    def _end_hopeless(self, view: AgentView, process: Process, reading: Reading) -> None:
         """End an unhealthy process; its death is then treated as any other one is."""
         name = view.agent.name
         try:

@@ -37,7 +37,9 @@ class Cover:
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """What a process can reach; `deployer.sandboxes` makes it so. The default limits nothing.
+    """What a process can reach. The default limits nothing.
+
+    The launcher reads it as a `deployer.sandboxes.Sandbox`, and makes it so.
 
     Attributes:
         uid: User and group that it becomes; None: it stays the server's.
@@ -81,6 +83,8 @@ class RunGroupPlan:
 @dataclass(frozen=True, slots=True)
 class ResourceLimits:
     """How a run is held to what it may use.
+
+    The launcher reads it as a `deployer.resource_limits.ResourceLimits`, and makes it so.
 
     Attributes:
         groups: Control groups; they hold all processes of the run together.

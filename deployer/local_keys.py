@@ -25,7 +25,7 @@ def read_text(state: StateDir) -> str:
         text = state.token.read_text(encoding="ascii").strip()
     except UnicodeDecodeError:
         text = ""
-    # An empty one would be what everybody shows who shows nothing.
+    # An empty one would match every request that carries none.
     if len(text) < SHORTEST_TEXT or not text.isprintable() or " " in text:
         raise ServeRefusedError(
             f"cannot use the key in {state.token}: it must have at least {SHORTEST_TEXT} printable"

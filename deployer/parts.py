@@ -48,7 +48,7 @@ class Parts:
         readings: What agents last answered.
         locks: Who is at work on which agent.
         retries: When agents that failed are tried again.
-        starts: Who sets right what nobody asked for just now.
+        starts: The queue of starts and stops that the server makes by itself, a few at a time.
         compilations: Bytecode of environments, made in the background.
         breaches: Which agents are over a limit that does not end them.
         verdicts: Why this server ended a run.

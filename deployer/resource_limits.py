@@ -19,6 +19,8 @@ _NUMBERS = {b"open_files", b"data_bytes", b"processes", b"nice", b"oom_score"}
 class ResourceLimits:
     """The part of a launch policy that is about this; every path is bytes, exactly as it came.
 
+    It reads what `deployer.launch_policies.ResourceLimits` wrote, without importing that.
+
     Attributes:
         groups: Directories of control groups, each to be followed by a dot and our pid, with the
             files in it and what is written there.
@@ -108,7 +110,7 @@ def limit_resources(limits: ResourceLimits) -> None:
             os.sched_setaffinity(0, limits.cpus)
         except OSError as error:
             raise _error("run on CPUs", repr(sorted(limits.cpus)).encode(), error) from error
-    # lowering it needs a privilege, and whoever set it higher has meant us as well
+    # Lowering it needs a privilege; if our parent has raised it already, the higher value stays.
     with open(_OOM_SCORE, "rb") as file:  # noqa: PTH123 - pathlib costs more than all the rest
         score = int(file.read())
     if score < limits.oom_score:

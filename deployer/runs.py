@@ -161,7 +161,8 @@ class Runs:
             StopError: Its process lives on all the same.
         """
         program = release.program
-        # What is known to be up is stopped at once; that a program is down is to be sure of.
+        # What our table says is up is stopped; if it says down, supervisord is asked before that is
+        # believed.
         if not (
             _is_down(self._processes.get(program)) and _is_down(self._processes.look_up(program))
         ):

@@ -36,6 +36,8 @@ _LISTS = {b"exposed", b"exposed_read_only", b"readable", b"writable", b"unlisted
 class Sandbox:
     """The part of a launch policy that is about this; every path is bytes, exactly as it came.
 
+    It reads what `deployer.launch_policies.Sandbox` wrote, without importing that.
+
     Attributes:
         uid: User and group to become; None: stay who we are.
         has_namespaces: Take mounts and System V IPC of our own.

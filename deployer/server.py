@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from deployer import __version__, local_keys, log_lines
+from deployer import __version__, local_keys, server_log
 from deployer.agent_secrets import AgentSecrets
 from deployer.agents import Agents
 from deployer.api.app import create_app
@@ -80,7 +80,7 @@ def serve_beside(settings: Settings) -> None:
     """
     state = prepare(settings)
     require_isolation(state, settings)
-    log_lines.begin(settings.log_format, settings.log_level)
+    server_log.begin(settings.log_format, settings.log_level)
     _log.info("ATOLL Deployment Server %s, state in %s", __version__, state.root)
     Server(settings).run()
 
@@ -259,10 +259,10 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="deployer.server")
     parser.add_argument("--state-dir", type=Path, required=True)
     arguments = parser.parse_args()
-    log_lines.begin("text", "info")  # until the settings say how
+    server_log.begin("text", "info")  # until the settings say how
     try:
         settings = Settings.read(StateDir(arguments.state_dir).settings)
-        log_lines.begin(settings.log_format, settings.log_level)
+        server_log.begin(settings.log_format, settings.log_level)
         Server(settings).run()
     except DeployerError as error:
         _log.critical("%s", error.detail)

@@ -1,4 +1,4 @@
-"""Starts and stops that nobody asked for just now: a few at a time, and one for each agent."""
+"""Starts and stops that the server itself decides on: a few at a time, and one for each agent."""
 
 from __future__ import annotations
 

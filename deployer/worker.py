@@ -19,15 +19,14 @@ from deployer.errors import (
     BadRequestError,
     DeployerError,
     ReleaseInUseError,
-    StrategyUnsupportedError,
     SupervisordUnreachableError,
 )
 from deployer.event_kinds import EventKind
-from deployer.launches import read_manifest
-from deployer.model import Deployment, DeploymentStatus, Release, Strategy
+from deployer.model import Deployment, DeploymentStatus, Release
 from deployer.parts import Parts
 from deployer.statuses import AgentView
 from deployer.store import Request
+from deployer.strategies import choose_strategy
 
 _log: Final = logging.getLogger(__name__)
 
@@ -93,7 +92,8 @@ class Worker:
         self._require_vouched(request)
         deployment = self._store.deployments.submit(request, frozenset(self._canceled))
         with log_fields.within(deployment=deployment.id, agent=deployment.agent):
-            # The line that tells which request it comes from: it may be carried out by another's.
+            # Here, for only this thread knows the request: the deployment may run in a thread that
+            # another request started.
             _log.info("deployment %s of %s is queued", deployment.id, deployment.agent)
         self._drain_soon(deployment.agent)
         return deployment
@@ -201,21 +201,6 @@ class Worker:
         self._deployers.shutdown(wait=False, cancel_futures=True)
         self._actors.shutdown(wait=False, cancel_futures=True)
 
-    def strategy(self, name: str | None, manifest: str) -> Strategy:
-        """Choose how a release takes over: as asked, else as its manifest says, else rehearse.
-
-        Raises:
-            StrategyUnsupportedError: There is none of this name.
-        """
-        if not name:
-            return read_manifest(manifest).deployment.strategy or Strategy.REHEARSE
-        if name not in set(Strategy):
-            raise StrategyUnsupportedError(
-                f"cannot deploy by {name[:40]!r}: it is one of {', '.join(Strategy)}",
-                cause=f"no such strategy: {name[:40]}",
-            )
-        return Strategy(name)
-
     def _require_vouched(self, request: Request) -> None:
         """Refuse at once what the deployment itself would refuse, before it is queued."""
         package = request.package
@@ -223,7 +208,7 @@ class Worker:
 
     def _again(self, release: Release, idempotency_id: str | None) -> Request:
         package = self._store.packages.get(release.sha256)
-        strategy = self.strategy(None, release.manifest)
+        strategy = choose_strategy(None, release.manifest)
         return Request(
             package=package,
             strategy=strategy,

@@ -41,6 +41,7 @@ from deployer.logs import tail
 from deployer.model import AGENT_NAME, Desired, Release
 from deployer.statuses import WIRE_WORDS, AgentStatus, AgentView
 from deployer.store import Request, now
+from deployer.strategies import choose_strategy
 
 _DIAGNOSTIC_LINES: Final = 50
 _UNWELL: Final = frozenset(
@@ -162,7 +163,7 @@ class Wire:
             message = f"{current.agent} is installed already"
             write(resp, self._deployed("already_installed", current, message))
             return
-        strategy = self._worker.strategy(None, package.manifest)
+        strategy = choose_strategy(None, package.manifest)
         deployment = self._worker.submit(
             Request(package=package, strategy=strategy, start=False, force=force)
         )

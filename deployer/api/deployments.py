@@ -33,6 +33,7 @@ from deployer.keys import Scope
 from deployer.model import DeploymentStatus
 from deployer.statuses import AgentView
 from deployer.store import Request
+from deployer.strategies import choose_strategy
 
 _START_SECONDS: Final = 60.0
 _OPTIONS: Final = ("strategy", "start", "force")
@@ -136,7 +137,7 @@ class Deployments:
         store = self._services.parts.store
         package = store.packages.get(asked.package, caller_of(req).agents)
         req.context.agent, req.context.target = package.agent, package.md5
-        strategy = self._services.worker.strategy(asked.strategy, package.manifest)
+        strategy = choose_strategy(asked.strategy, package.manifest)
         return Request(
             package=package,
             strategy=strategy,
@@ -151,7 +152,7 @@ class Deployments:
         self._read(in_query)  # before the body, which may be large
         package, _, in_form = self._receiver.receive(req)
         strategy, start, force = self._read({**in_form, **in_query})
-        chosen = self._services.worker.strategy(strategy, package.manifest)
+        chosen = choose_strategy(strategy, package.manifest)
         return Request(
             package=package,
             strategy=chosen,
@@ -164,7 +165,7 @@ class Deployments:
         """Read strategy, start and force out of texts by their names."""
         strategy = options.get("strategy") or None
         if strategy is not None:
-            self._services.worker.strategy(strategy, "")
+            choose_strategy(strategy, "")
         return (
             strategy,
             inputs.boolean(options.get("start"), "start", default=True),

@@ -15,6 +15,7 @@ from deployer.api.permissions import caller_of
 from deployer.api.services import Services
 from deployer.errors import TooBusyError
 from deployer.keys import Scope
+from deployer.strategies import choose_strategy
 
 
 class PlanRequest(BaseModel):
@@ -55,7 +56,7 @@ class AgentPlan:
         asked = inputs.json_body(req, PlanRequest)
         store = self._services.parts.store
         package = store.packages.get(asked.package, caller_of(req).agents)
-        strategy = self._services.worker.strategy(asked.strategy, package.manifest)
+        strategy = choose_strategy(asked.strategy, package.manifest)
         with self._services.waiting.required_place(
             caller_of(req).who
         ):  # an index may take its time

@@ -40,8 +40,8 @@ class PromptLooks:
         """
         if request.error or request.chunked or request.content_length or request.expect_continue:
             return False
-        if not self._callers.asks_for_keys:  # then names are judged
-            return False
+        if not self._callers.asks_for_keys:
+            return False  # then the Host header decides who gets in, and the gate judges that
         what, headers = (request.command, request.path), request.headers
         if what in _OPEN:
             return True

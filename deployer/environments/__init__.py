@@ -192,17 +192,7 @@ class Environments:
         """
         lines = tuple(sorted(set(requirements)))
         inputs = self._inputs(lines, python)
-        with self._scratch() as scratch:
-            build = Build(
-                installer=self._installer(),
-                lock=lock,
-                python=python,
-                scratch=scratch,
-                log=log,
-                canceled=canceled,
-                source_builds=self._source_builds,
-                deadline=time.monotonic() + self._settings.install_seconds,
-            )
+        with self._begin(python, log, canceled, lock=lock) as build:
             if own_lock is not None:
                 own = _own_lock(own_lock, is_needed=bool(requirements))
                 return self._provide(build, venv, own, inputs, lock_reused=own is not None)
@@ -286,18 +276,7 @@ class Environments:
         if not lines:
             is_there = self._is_there(None, inputs, python)
             return Resolved(pins=(), lock_reused=False, cached=None, environment_reused=is_there)
-        longest = self._settings.install_seconds
-        with self._scratch() as scratch:
-            build = Build(
-                installer=self._installer(),
-                lock=scratch / "requirements.lock",
-                python=python,
-                scratch=scratch,
-                log=log,
-                canceled=canceled,
-                source_builds=self._source_builds,
-                deadline=time.monotonic() + min(timeout_seconds or longest, longest),
-            )
+        with self._begin(python, log, canceled, timeout_seconds=timeout_seconds) as build:
             earlier = self._reusable(earlier_locks, inputs)
             lock = earlier or build.resolve(inputs, refresh=False)
             is_there = self._is_there(lock, inputs, python)
@@ -305,9 +284,10 @@ class Environments:
             if self._uv is not None and lock.pins and not is_there:
                 # Not by --dry-run: that succeeds, and only says what it would download.
                 lock.write(build.lock)
-                build.make_venv(scratch / "venv")
+                venv = build.scratch / "venv"
+                build.make_venv(venv)
                 try:
-                    build.install(scratch / "venv", offline=True)
+                    build.install(venv, offline=True)
                     cached = True
                 except (ResolutionError, InstallError):
                     cached = False
@@ -395,6 +375,38 @@ class Environments:
                     hint=missing.hint,
                     evidence=error.evidence,
                 ) from error
+
+    @contextmanager
+    def _begin(
+        self,
+        python: Interpreter,
+        log: Path,
+        canceled: Callable[[], bool],
+        *,
+        lock: Path | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Iterator[Build]:
+        """Begin a build, in a directory that goes with it.
+
+        Args:
+            python: As for `build`.
+            log: As for `build`.
+            canceled: As for `build`.
+            lock: Where the lock is written; None: in that directory.
+            timeout_seconds: As for `resolve`.
+        """
+        longest = self._settings.install_seconds
+        with self._scratch() as scratch:
+            yield Build(
+                installer=self._installer(),
+                lock=lock or scratch / "requirements.lock",
+                python=python,
+                scratch=scratch,
+                log=log,
+                canceled=canceled,
+                source_builds=self._source_builds,
+                deadline=time.monotonic() + min(timeout_seconds or longest, longest),
+            )
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:

@@ -24,9 +24,9 @@ from pydantic import (
 
 from deployer.complaints import dotted, problems_of
 from deployer.errors import SettingsInvalidError
-from deployer.log_lines import LogFormat, LogLevel
 from deployer.model import HealthCheck, RestartPolicy
 from deployer.quantities import Bytes, Count, Flag, Number, PortNumber, Seconds, Whole
+from deployer.server_log import LogFormat, LogLevel
 from deployer.settings.access import (
     UNIX_PROXY,
     CertificateSettings,

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deployer import log_fields, log_lines
+from deployer import log_fields, server_log
 from tests.servers import wait_until
 
 FORGED = "x\r\n2026-01-01T00:00:00.000Z INFO deployer.worker [caller=key:admin] all is well"
@@ -41,11 +41,11 @@ def broken(words: str) -> logging.LogRecord:
 
 
 def text(made: logging.LogRecord) -> str:
-    return log_lines.TextFormatter().format(made)
+    return server_log.TextFormatter().format(made)
 
 
 def document(made: logging.LogRecord) -> dict[str, object]:
-    line = log_lines.JsonFormatter().format(made)
+    line = server_log.JsonFormatter().format(made)
     assert len(line.splitlines()) == 1
     read: dict[str, object] = json.loads(line)
     return read
@@ -89,7 +89,7 @@ def test_whatever_is_in_it_a_record_is_one_line_that_can_be_written(
     message: str, field: str
 ) -> None:
     made = record("%s", message, path=field)
-    for formatter in (log_lines.TextFormatter(), log_lines.JsonFormatter()):
+    for formatter in (server_log.TextFormatter(), server_log.JsonFormatter()):
         line = formatter.format(made)
         assert len(line.splitlines()) == 1
         assert line.isprintable()
@@ -175,7 +175,7 @@ def begun() -> Iterator[Callable[..., None]]:
     """The beginning of a process's log, undone after the test."""
     root, ours = logging.getLogger(), logging.getLogger("deployer")
     before = root.handlers[:], root.level, ours.level, sys.excepthook, threading.excepthook
-    yield log_lines.begin
+    yield server_log.begin
     root.handlers[:], level, our_level, sys.excepthook, threading.excepthook = before
     root.setLevel(level)
     ours.setLevel(our_level)
@@ -227,7 +227,7 @@ class Reluctant(io.StringIO):
 
 def test_lines_that_wait_are_written_again_once_there_is_room() -> None:
     stream = Reluctant()
-    handler = log_lines.LineHandler(stream)
+    handler = server_log.LineHandler(stream)
     made = record("GET /livez")
     setattr(made, log_fields.MAY_WAIT, True)
 
@@ -240,7 +240,7 @@ def test_lines_that_wait_are_written_again_once_there_is_room() -> None:
 
 def test_who_logs_goes_on_where_no_line_can_be_written() -> None:
     stream = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - closing it fails as well
-    handler = log_lines.LineHandler(stream)
+    handler = server_log.LineHandler(stream)
     assert handler.handle(record("the disk is full"))
     assert handler.handle(record("it is full still"))
     with pytest.raises(OSError, match="No space left"):
