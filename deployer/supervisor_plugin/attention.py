@@ -9,10 +9,27 @@ with the poller, and what comes is read as supervisord itself would.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from deployer.supervisor_plugin.processes import AgentProcess
+
+class Watched(Protocol):
+    """A process of ours, as far as somebody looks at it or only listens.
+
+    Attributes:
+        is_resting: Nothing is due but to read what it says.
+        dispatchers: Its pipes, each by its descriptor.
+        mapped: Its dispatchers, as supervisord has registered them last.
+    """
+
+    is_resting: bool
+    dispatchers: dict[int, Any]
+    mapped: dict[int, Any] | None
+
+    def may_rest(self) -> bool:
+        """Tell whether nothing is due but to read what it says."""
+
+    def seconds_until_due(self) -> float | None:
+        """Tell when something is due; None: only if something happens."""
 
 
 class Attention:
@@ -24,16 +41,16 @@ class Attention:
     def __init__(self, supervisord: Any) -> None:
         """Begin with nobody awake; each process wakes as it is made."""
         self._supervisord = supervisord
-        self._awake: dict[int, AgentProcess] = {}  # by identity: supervisord compares priorities
-        self._listened: dict[int, tuple[AgentProcess, Any]] = {}
+        self._awake: dict[int, Watched] = {}  # by identity: supervisord compares priorities
+        self._listened: dict[int, tuple[Watched, Any]] = {}
         self._foreign: list[Any] | None = None
 
     @property
-    def awake(self) -> Iterable[AgentProcess]:
+    def awake(self) -> Iterable[Watched]:
         """Those who are looked at in each turn."""
         return self._awake.values()
 
-    def wake(self, process: AgentProcess) -> None:
+    def wake(self, process: Watched) -> None:
         """Look at a process from now on, in each turn."""
         if process.is_resting:
             process.is_resting = False
@@ -41,14 +58,14 @@ class Attention:
                 self._listened.pop(descriptor, None)
         self._awake[id(process)] = process
 
-    def rest(self, process: AgentProcess) -> None:
+    def rest(self, process: Watched) -> None:
         """Only listen to a process until it is woken; its pipes must be with the poller."""
         process.is_resting = True
         self._awake.pop(id(process), None)
         for descriptor, dispatcher in process.dispatchers.items():
             self._listened[descriptor] = process, dispatcher
 
-    def wake_all(self, processes: Iterable[AgentProcess]) -> None:
+    def wake_all(self, processes: Iterable[Watched]) -> None:
         """Look at all of them, and forget those who are gone."""
         self._listened.clear()
         self._awake.clear()
