@@ -259,6 +259,6 @@ def _refused(problems: list[Problem], filename: str) -> RequirementsInvalidError
     return RequirementsInvalidError(
         f"cannot use the requirements: {problems[0]}{more}",
         cause=str(problems[0]),
-        hint="Each line must be a plain requirement such as 'requests>=2,<3'.",
+        hint="each line must be a plain requirement such as 'requests>=2,<3'",
         problems=listed,
     )

@@ -440,7 +440,7 @@ def _own_lock(path: Path, *, is_needed: bool) -> Lock | None:
         raise InstallError(
             f"cannot install the dependencies again: {path} is missing or damaged",
             cause="the release's lock is missing or damaged",
-            hint="Deploy the package anew.",
+            hint="deploy the package anew",
         )
     return lock
 

@@ -58,40 +58,40 @@ _HASHES: Final = re.compile(r"Hash mismatch for `([^`]+)`|DO NOT MATCH THE HASHE
 def _read_machine(text: str) -> _Reading | None:
     """Recognise what is the machine's or the index's fault; first, as pip calls both "no match"."""
     if _FULL.search(text):
-        return NoSpaceError, "the disk is full", "Free space, or inodes, below the state directory."
+        return NoSpaceError, "the disk is full", "free space, or inodes, below the state directory"
     if _TLS.search(text):
         return (
             InstallError,
             f"the certificate of {_host(text)} is not trusted",
-            "Start the server with SSL_CERT_FILE naming the right CA bundle.",
+            "start the server with SSL_CERT_FILE naming the right CA bundle",
         )
     if match := _DENIED.search(text):
         return (
             InstallError,
             f"the index {match[1] or ''} refuses our credentials".replace("  ", " "),
-            "Put user and password into index_url or extra_index_urls in the settings.",
+            "put user and password into index_url or extra_index_urls in the settings",
         )
     if match := _HASHES.search(text):
         return (
             InstallError,
             f"a file of {match[1] or 'a dependency'} is not the one that was locked",
-            "Deploy again with refresh=true to resolve anew.",
+            "the index has replaced it: deploy the package again with force, to resolve anew",
         )
     if _NETWORK.search(text):
         reason = _REASONS.search(text)
         return (
             InstallError,
             f"cannot reach {_host(text)}" + (f": {reason[0]}" if reason else ""),
-            "Check the network, the proxy variables and index_url in the settings.",
+            "check the network, the proxy variables and index_url in the settings",
         )
     return None
 
 
 _NO_WHEEL_HINT: Final = (
-    "This server installs wheels only. Choose a version that has one for this Python, or put a "
-    "wheel where find_links in the settings points."
+    "this server installs wheels only: choose a version that has one for this Python, or put a "
+    "wheel where find_links in the settings points"
 )
-_OTHER_PYTHON_HINT: Final = "Set [dependencies] python in agent.toml to what it needs."
+_OTHER_PYTHON_HINT: Final = "set [dependencies] python in agent.toml to what it needs"
 
 
 def _read_requirements(text: str) -> _Reading | None:
@@ -121,25 +121,25 @@ def _has_no_wheel(match: re.Match[str], text: str) -> tuple[str, str]:
 
 
 def _is_unknown(match: re.Match[str], _: str) -> tuple[str, str]:
-    return f"no package {match[1]} on the index", "Check the spelling."
+    return f"no package {match[1]} on the index", "check the spelling"
 
 
 def _has_no_such_version(match: re.Match[str], text: str) -> tuple[str, str]:
     is_hidden = "filtered by `exclude-newer`" in text
-    hint = "The setting exclude_newer hides newer ones." if is_hidden else "Check the version."
+    hint = "the setting exclude_newer hides newer ones" if is_hidden else "check the version"
     return f"no version {match[1]} on the index", hint
 
 
 def _pip_found_none(match: re.Match[str], _: str) -> tuple[str, str]:
     wanted = re.sub(r" \(from .*", "", match[1])
     if match[2] == "none":
-        also = "pip says the same of an unknown name, and when the index wants another login."
-        return f"no wheel of {wanted} on the index", f"{_NO_WHEEL_HINT} {also}"
-    return f"no version {wanted} on the index", "Check the version."
+        also = "pip says the same of an unknown name, and when the index wants another login"
+        return f"no wheel of {wanted} on the index", f"{_NO_WHEEL_HINT}; {also}"
+    return f"no version {wanted} on the index", "check the version"
 
 
 def _conflicts(_: re.Match[str], text: str) -> tuple[str, str]:
-    hint = "Loosen one of the versions in requirements.txt or [dependencies] packages."
+    hint = "loosen one of the versions in requirements.txt or [dependencies] packages"
     return _conflict(text), hint
 
 

@@ -208,7 +208,7 @@ class Pip:
             raise InstallError(
                 "cannot resolve the dependencies: pip cannot honour exclude_newer",
                 cause="pip cannot honour exclude_newer",
-                hint="Install uv, or remove exclude_newer from the settings.",
+                hint="install uv, or remove exclude_newer from the settings",
             )
         if self.sources.extra_indexes:
             # pip takes the highest version that any of them has: whoever registers a private
@@ -216,7 +216,7 @@ class Pip:
             raise InstallError(
                 "cannot resolve the dependencies: pip cannot hold a name to the first index",
                 cause="pip cannot hold a name to the first index",
-                hint="Install uv, or remove extra_index_urls from the settings.",
+                hint="install uv, or remove extra_index_urls from the settings",
             )
         report = requirements.with_name("report.json")
         run(self.compile_command(venv, requirements, report), "resolve the dependencies")
@@ -297,7 +297,7 @@ def find_pip() -> tuple[str, ...]:
     raise InstallError(
         f"cannot install dependencies: {sys.executable} has neither uv nor pip",
         cause="neither uv nor pip is there",
-        hint="Install uv into the server's environment.",
+        hint="install uv into the server's environment",
     )
 
 

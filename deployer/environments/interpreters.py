@@ -131,7 +131,7 @@ def choose_interpreter(
         raise InterpreterUnavailableError(
             f"cannot choose a Python: {specifier!r} is not a version range",
             cause=f"{specifier!r} is not a version range",
-            hint="Write [dependencies] python like '>=3.9,<3.14'.",
+            hint="write [dependencies] python like '>=3.9,<3.14'",
         ) from error
     unfit: list[Interpreter] = []
     skipped: list[Skipped] = []
@@ -282,7 +282,7 @@ def _unavailable(
     return InterpreterUnavailableError(
         f"cannot choose an interpreter: {cause}",
         cause=cause,
-        hint="Install one that every user can reach, name it in the setting python.search, or "
-        "change [dependencies] python.",
+        hint="install one that every user can reach, name it in the setting python.search, or "
+        "change [dependencies] python",
         evidence=[*(f"{one.path}: Python {one.version}" for one in unfit[:_SHOWN]), *reasons],
     )

@@ -201,9 +201,9 @@ def hold_to(
         raise ResolutionError(
             f"cannot resolve the dependencies: {cause}",
             cause=cause,
-            hint="This server installs nothing without a hash: list the dependencies of your"
-            " dependencies too, each with --hash=sha256:... `uv pip compile --generate-hashes`"
-            " writes such a file.",
+            hint="this server installs nothing without a hash: list the dependencies of your"
+            " dependencies too, each with --hash=sha256:..., as `uv pip compile --generate-hashes`"
+            " does",
         )
     held: list[Pin] = []
     for pin in pins:
@@ -213,8 +213,8 @@ def hold_to(
             raise ResolutionError(
                 f"cannot resolve the dependencies: {cause}",
                 cause=cause,
-                hint="Correct the hashes in requirements.txt, or leave them out: the lock has its "
-                "own.",
+                hint="correct the hashes in requirements.txt, or leave them out: the lock has its "
+                "own",
             )
         held.append(replace(pin, hashes=kept))
     return tuple(held)

@@ -116,8 +116,8 @@ def run(
         raise InstallError(
             f"cannot {doing}: not done within {timeout_seconds:g} s",
             cause=f"not done within {timeout_seconds:g} s",
-            hint="Look at the evidence for what it waited for, or raise the time allowed for "
-            "installs in the settings.",
+            hint="look at the evidence for what it waited for, or raise the time allowed for "
+            "installs in the settings",
             evidence=list(kept)[-EVIDENCE_LINES:],
         )
     if process.returncode != 0:

@@ -411,5 +411,5 @@ def _odd(path: Path, why: str) -> InstallError:
     return InstallError(
         f"cannot take what was built: {path.name}: {why}",
         cause=f"a build left {path.name}: {why}",
-        hint="A dependency without a wheel does something odd while it is built.",
+        hint="a dependency without a wheel does something odd while it is built",
     )

@@ -116,7 +116,7 @@ def receive(stream: BinaryIO, directory: Path, *, max_bytes: int) -> Received:
                         raise PackageTooLargeError(  # noqa: TRY301  # removed like after any other
                             f"cannot take the package: it has more than {max_bytes} bytes",
                             cause=f"package larger than {max_bytes} bytes",
-                            hint="Leave data and models out, or raise limits.upload_bytes.",
+                            hint="leave data and models out, or raise limits.upload_bytes",
                         )
                     is_summed = other.submit(md5.update, chunk)
                     sha256.update(chunk)
@@ -346,6 +346,6 @@ def _told_when_full(path: Path) -> Iterator[None]:
             raise NoSpaceError(
                 f"cannot write {path}: {error.strerror}",
                 cause="no space left on the disk",
-                hint="Remove agents or old releases, or free space elsewhere.",
+                hint="remove agents or old releases, or free space elsewhere",
             ) from error
         raise

@@ -150,6 +150,6 @@ def _nothing_to_start(where: str, message: str) -> EntryPointMissingError:
     return EntryPointMissingError(
         f"cannot take the package: {problem}",
         cause="nothing in the package can be started",
-        hint="Add a main.py, or name a file or module as entrypoint in [agent].",
+        hint="add a main.py, or name a file or module as entrypoint in [agent]",
         problems=[problem],
     )

@@ -86,7 +86,7 @@ class Scans:
             raise ScanBlockedError(
                 f"cannot deploy {agent}: this server blocks {problems[0]}{more}",
                 cause=str(problems[0]),
-                hint="Mend it in the package, or take the rule out of scan.block in the settings.",
+                hint="mend it in the package, or take the rule out of scan.block in the settings",
                 problems=problems,
             )
 

@@ -440,6 +440,6 @@ def load_settings(
     raise SettingsInvalidError(
         f"cannot use these settings: {problems[0]}{more}",
         cause=str(problems[0]),
-        hint="Correct what is listed; nothing was started.",
+        hint="correct what is listed; nothing was started",
         problems=problems,
     )

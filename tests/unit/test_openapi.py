@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from deployer import errors
+from deployer.api.examples.problems import ERRORS
 from deployer.errors import ManifestInvalidError
 from deployer.manifest import parse_manifest
 from deployer.model import AGENT_NAME
@@ -284,3 +285,10 @@ def test_the_pages_own_policy_lets_its_style_in(client: falcon.testing.TestClien
     (styles,) = re.findall(r"style-src ([^;]*)", policy)
     assert "<style" not in answer.text or "'unsafe-inline'" in styles
     assert '<link rel="stylesheet"' not in answer.text or "'self'" in styles
+
+
+def test_hints_are_written_alike_in_lower_case_without_a_full_stop() -> None:
+    hints = [error.hint for error in ERRORS if error.hint]
+    first_words = [hint.split()[0] for hint in hints]
+    assert [each for each in first_words if each not in METHODS and not each[0].islower()] == []
+    assert [each for each in hints if each.endswith(".")] == []

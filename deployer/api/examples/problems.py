@@ -22,7 +22,7 @@ def problem_example(cls: type[DeployerError]) -> Mapping[str, Any]:
     return problem_document(_RAISED[cls], _REQUEST_ID)
 
 
-_ERRORS: Final = (
+ERRORS: Final = (
     DeployerError(
         "cannot do GET /v1/server: the server failed",
         cause="the server failed",
@@ -127,13 +127,13 @@ _ERRORS: Final = (
     errors.RequirementsInvalidError(
         "cannot use the requirements: requirements.txt:3: '-e .' is an option",
         cause="requirements.txt:3: '-e .' is an option",
-        hint="Each line must be a plain requirement such as 'requests>=2,<3'.",
+        hint="each line must be a plain requirement such as 'requests>=2,<3'",
         problems=(Problem("requirements.txt:3", "'-e .' is an option"),),
     ),
     errors.EntryPointMissingError(
         "cannot take the package: nothing in it can be started",
         cause="nothing in the package can be started",
-        hint="Add a main.py, or name a file or module as entrypoint in [agent].",
+        hint="add a main.py, or name a file or module as entrypoint in [agent]",
         problems=(Problem("the ZIP", "nothing in it can be started"),),
     ),
     errors.PackageTooLargeError(
@@ -209,7 +209,7 @@ _ERRORS: Final = (
     errors.ScanBlockedError(
         "cannot deploy greeter: this server blocks main.py:7: exec of decoded text",
         cause="main.py:7: exec of decoded text",
-        hint="Mend it in the package, or take the rule out of scan.block in the settings.",
+        hint="mend it in the package, or take the rule out of scan.block in the settings",
         problems=(Problem("main.py:7", "exec of decoded text"),),
     ),
     errors.AgentUnknownError(
@@ -297,7 +297,7 @@ _ERRORS: Final = (
     errors.NoSpaceError(
         "cannot write 81,000,000 bytes below /var/lib/atoll-deployer: the disk has 1,200,000 left",
         cause="no space left on the disk",
-        hint="Remove agents or old releases, or free space elsewhere.",
+        hint="remove agents or old releases, or free space elsewhere",
     ),
     errors.SupervisordUnreachableError(
         "cannot start greeter--2: supervisord does not answer",
@@ -314,4 +314,4 @@ _ERRORS: Final = (
     ),
 )
 
-_RAISED: Final = {type(error): error for error in _ERRORS}
+_RAISED: Final = {type(error): error for error in ERRORS}
