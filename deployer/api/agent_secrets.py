@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from deployer.agent_patterns import EVERY_AGENT, AgentPattern
 from deployer.api import documents, inputs, problem_sets
 from deployer.api.answers import write
-from deployer.api.operations import operation
+from deployer.api.operations import PAGE, operation
 from deployer.api.services import Services
 from deployer.errors import (
     Problem,
@@ -60,11 +60,16 @@ class Secrets:
         "List secrets, without their values",
         {HTTPStatus.OK: documents.SecretList},
         scope=Scope.DEPLOY,
+        query=PAGE,
     )
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """List them by name."""
-        items = [documents.secret(each) for each in self._secrets.all()]
-        write(resp, documents.SecretList(secrets=items, count=len(items), next=None))
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List them by name, a page at a time."""
+        limit, after = inputs.page_limit(req), req.get_param("cursor") or ""
+        found = [each for each in self._secrets.all() if each.name > after]
+        page = found[:limit]
+        more = page[-1].name if len(found) > limit else None
+        items = [documents.secret(each) for each in page]
+        write(resp, documents.SecretList(secrets=items, count=len(items), next=more))
 
 
 class OneSecret:

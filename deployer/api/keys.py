@@ -14,7 +14,7 @@ from deployer.agent_patterns import EVERY_AGENT, AgentPattern
 from deployer.api import documents, inputs, problem_sets
 from deployer.api.answers import write
 from deployer.api.idempotency import keep_answer
-from deployer.api.operations import operation
+from deployer.api.operations import PAGE, operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import Services
 from deployer.errors import ForbiddenError, KeyUnknownError, Problem, RequestInvalidError
@@ -56,11 +56,15 @@ class Keys:
         self._store = services.parts.store
         self._rows = services.parts.store.keys
 
-    @operation("List keys", {HTTPStatus.OK: documents.KeyList}, scope=Scope.ADMIN)
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    @operation("List keys", {HTTPStatus.OK: documents.KeyList}, scope=Scope.ADMIN, query=PAGE)
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List them, the oldest first; nobody can read their texts any more."""
-        items = [documents.key(each) for each in self._rows.all()]
-        write(resp, documents.KeyList(keys=items, count=len(items)))
+        limit, after = inputs.page_limit(req), req.get_param("cursor") or ""
+        found = [each for each in self._rows.all() if _place(each) > after]
+        page = found[:limit]
+        more = _place(page[-1]) if len(found) > limit else None
+        items = [documents.key(each) for each in page]
+        write(resp, documents.KeyList(keys=items, count=len(items), next=more))
 
     @operation(
         "Make a key",
@@ -121,6 +125,11 @@ class OneKey:
         else:
             self._store.keys.remove(key.id)
         resp.status = HTTPStatus.NO_CONTENT
+
+
+def _place(key: Key) -> str:
+    """Say where a key stands among all, as a cursor that sorts by age."""
+    return f"{key.created_at.timestamp():020.6f}-{key.id}"
 
 
 def _key(wanted: KeyRequest, text: str) -> Key:

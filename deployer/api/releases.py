@@ -12,7 +12,7 @@ from deployer.api import documents, inputs, problem_sets
 from deployer.api.answers import write
 from deployer.api.deployments import follow
 from deployer.api.idempotency import idempotency_id
-from deployer.api.operations import WAIT, operation
+from deployer.api.operations import PAGE, WAIT, operation
 from deployer.api.services import Services
 from deployer.errors import (
     AgentBusyError,
@@ -50,14 +50,21 @@ class Releases:
         {HTTPStatus.OK: documents.ReleaseList},
         scope=Scope.READ,
         problems=problem_sets.AGENT,
+        query=PAGE,
     )
-    def on_get(self, _req: falcon.Request, resp: falcon.Response, agent: str) -> None:
-        """List them, the newest first."""
+    def on_get(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
+        """List them, the newest first, a page at a time."""
+        limit, before = inputs.page_limit(req), inputs.cursor(req)
         owner = self._store.agents.get(agent)
-        items = [
-            _document(self._parts, each, owner) for each in self._store.releases.of_agent(agent)
+        found = [
+            each
+            for each in self._store.releases.of_agent(agent)
+            if before is None or each.number < before
         ]
-        write(resp, documents.ReleaseList(releases=items, count=len(items), next=None))
+        page = found[:limit]
+        more = str(page[-1].number) if len(found) > limit else None
+        items = [_document(self._parts, each, owner) for each in page]
+        write(resp, documents.ReleaseList(releases=items, count=len(items), next=more))
 
 
 class OneRelease:

@@ -75,6 +75,18 @@ def test_a_new_key_lets_in_and_its_text_is_shown_this_once(api: Api) -> None:
     assert shown.json()["scope"] == "read"
 
 
+def test_keys_come_a_page_at_a_time(api: Api) -> None:
+    make(api)
+    make(api)
+    ids, cursor = [], ""
+    while cursor is not None:
+        page = api.get(f"/v1/keys?limit=1&cursor={cursor}").json()
+        ids += [each["id"] for each in page["keys"]]
+        cursor = page["next"]
+    assert len(ids) > 2
+    assert ids == [each["id"] for each in api.get("/v1/keys").json()["keys"]]
+
+
 def test_keys_say_when_they_were_used_last(api: Api) -> None:
     made = make(api)
     assert made["last_used_at"] is None

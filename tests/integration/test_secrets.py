@@ -286,6 +286,9 @@ def test_a_secret_is_listed_by_name_and_never_shown(api: Recorder, client: Clien
     again = api.request("PUT", "/v1/secrets/shown", json={"value": TOKEN})
     assert (made.status_code, again.status_code) == (201, 200)
     assert [each.name for each in client.secrets()] == ["shown"]
+    page = api.get("/v1/secrets?limit=1&cursor=A").json()
+    assert ([each["name"] for each in page["secrets"]], page["next"]) == (["shown"], None)
+    assert api.get("/v1/secrets?cursor=shown").json()["secrets"] == []
     assert api.get("/v1/secrets/shown").status_code == 405
     assert api.request("DELETE", "/v1/secrets/shown").status_code == 204
     problem(api.request("DELETE", "/v1/secrets/shown"), 404, "secret-unknown")

@@ -36,6 +36,7 @@ class KeyList(Document):
 
     keys: list[Key]
     count: int
+    next: str | None
 
 
 class AuditEntry(Document):

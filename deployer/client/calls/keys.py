@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deployer.client import nouns
-from deployer.client.calls.asking import PAGE, Asking, items, path_of
+from deployer.client.calls.asking import PAGE, Asking, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ class KeyCalls(Asking):
 
     def keys(self) -> list[nouns.Key]:
         """List API keys, without their texts."""
-        return [nouns.Key.read(each) for each in items(self._get("/v1/keys"), "keys")]
+        return self._list(nouns.Key, "/v1/keys", "keys")
 
     def key(self, key_id: str) -> nouns.Key:
         """Look at one key, without its text.
