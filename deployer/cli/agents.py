@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -17,7 +18,7 @@ from deployer.cli.terminals import Terminal
 from deployer.errors import BadRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from deployer.client import Agent, Client, Connection
 
@@ -43,9 +44,15 @@ def status(client: Client, terminal: Terminal, name: str) -> None:
 )
 @remote
 def show(client: Client, terminal: Terminal, name: str, sub_agent: bool) -> None:  # noqa: FBT001 - as click hands it over
-    """Show one agent, or how another one reaches it."""
+    """Show one agent and what its author says of it, or how another one reaches it."""
     if not sub_agent:
-        _tell(terminal, client.agent(name))
+        agent = client.agent(name)
+        manifest = {} if agent.release is None else client.release(name, agent.release).manifest
+        if terminal.as_json:
+            terminal.document({**agent.document, "manifest": manifest})
+        else:
+            _tell(terminal, agent)
+            terminal.pairs(dict(_lines_of(manifest)))
     elif terminal.as_json:
         terminal.document({"name": name, "sub_agent": client.sub_agent(name)})
     else:
@@ -202,6 +209,17 @@ def _tell(terminal: Terminal, agent: Agent) -> None:
             "secrets": "changed since it was started: restart it" if agent.secrets_changed else "",
         }
     )
+
+
+def _lines_of(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Write a table of a manifest as lines, with dotted names as in TOML."""
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _lines_of(value, f"{prefix}{name}.")
+        else:
+            values = value if isinstance(value, list) else [value]
+            texts = (each if isinstance(each, str) else json.dumps(each) for each in values)
+            yield f"{prefix}{name}", ", ".join(texts)
 
 
 def _shares(agent: Agent) -> dict[str, str]:

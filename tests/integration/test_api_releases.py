@@ -32,6 +32,20 @@ def test_releases_are_listed_the_newest_first(api: Api) -> None:
     assert (listed["count"], listed["next"]) == (3, None)
 
 
+def test_releases_come_a_page_at_a_time(api: Api) -> None:
+    first = api.get(f"{PATH}/releases?limit=2").json()
+    assert [each["number"] for each in first["releases"]] == [3, 2]
+    second = api.get(f"{PATH}/releases?limit=2&cursor={first['next']}").json()
+    assert [each["number"] for each in second["releases"]] == [1]
+    assert second["next"] is None
+
+
+def test_what_the_author_wrote_is_shown(api: Api) -> None:
+    manifest = api.get(f"{PATH}/releases/3").json()["manifest"]
+    assert manifest["agent"]["name"] == NAME
+    assert "env" not in manifest
+
+
 def test_a_release_is_shown(api: Api) -> None:
     listed = api.get(f"{PATH}/releases").json()["releases"]
     assert api.get(f"{PATH}/releases/3").json() == listed[0]

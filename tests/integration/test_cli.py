@@ -256,6 +256,13 @@ def test_status_tells_where_the_agent_is(server: Serving, agent: str, client: Cl
     assert (pairs["status"], pairs["url"], pairs["pid"]) == ("running", known.url, str(known.pid))
 
 
+def test_show_tells_what_the_author_wrote(server: Serving, agent: str) -> None:
+    pairs = dict(line.split(maxsplit=1) for line in server.ok("show", agent).splitlines())
+    document = json.loads(server.ok("show", agent, "--json"))
+    assert pairs["agent.name"] == document["manifest"]["agent"]["name"] == agent
+    assert document["status"] == pairs["status"] == "running"
+
+
 def test_show_tells_another_agent_how_to_reach_it(
     server: Serving, agent: str, client: Client
 ) -> None:

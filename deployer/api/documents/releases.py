@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from deployer import model
 from deployer.api.documents.scans import Scan, scan
 from deployer.api.documents.shapes import Document, Md5, Sha256
 from deployer.api.documents.signatures import Signature, signature
+from deployer.launches import manifest_of
+from deployer.manifest.excerpts import excerpt
 from deployer.model import ReleaseStatus
 from deployer.scan_reports import ScanReport
 from deployer.trust import Voucher
@@ -31,6 +33,7 @@ class Release(Document):
         rollback_ready: True: it is what was installed; else why it cannot be gone back to.
         signature: Who vouches for its package; null: nobody.
         scans: What scanners said of it while it was deployed.
+        manifest: What its author wrote, without `[env]` and what looks like a secret.
     """
 
     number: int
@@ -45,6 +48,7 @@ class Release(Document):
     rollback_ready: Literal[True] | str
     signature: Signature | None
     scans: list[Scan]
+    manifest: dict[str, Any]
 
 
 class ReleaseList(Document):
@@ -84,4 +88,5 @@ def release(
         rollback_ready=obstacle or True,
         signature=signature(voucher),
         scans=[scan(each) for each in reports],
+        manifest=excerpt(manifest_of(noun)),
     )

@@ -166,6 +166,7 @@ _RELEASE: Final = documents.Release(
     rollback_ready=True,
     signature=_SIGNATURE,
     scans=[_SCAN],
+    manifest={"agent": {"name": "greeter", "version": "1.1.0"}, "llm": {"model": "llama3.1"}},
 )
 _KEY: Final = documents.Key(
     id="k4m2",
@@ -195,7 +196,7 @@ _EXAMPLES: Final[tuple[BaseModel, ...]] = (
     _SECRET,
     documents.AgentList(agents=[_AGENT], count=1, next=None),
     documents.DeploymentList(deployments=[_DEPLOYMENT], count=1, next="12"),
-    documents.KeyList(keys=[_KEY], count=1),
+    documents.KeyList(keys=[_KEY], count=1, next=None),
     documents.NewKey(**_KEY.model_dump(), key="atoll_k4m2_EXAMPLE-ONLY-SHOWN-ONCE"),
     documents.ReleaseList(releases=[_RELEASE], count=1, next=None),
     documents.SecretList(secrets=[_SECRET], count=1, next=None),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from deployer.client.answers import TIME, Answer
 from deployer.client.nouns.scans import SCANS, Scan
@@ -25,6 +27,7 @@ class Release(Answer):
         created_at: When it was made.
         rollback_ready: True: it is what was installed; else why it cannot be gone back to.
         scans: What scanners said of it while it was deployed.
+        manifest: What its author wrote, without ``[env]`` and what looks like a secret.
     """
 
     number: int
@@ -38,3 +41,4 @@ class Release(Answer):
     created_at: datetime | None = field(default=None, metadata=TIME)
     rollback_ready: bool | str | None = None
     scans: tuple[Scan, ...] = field(default=(), metadata=SCANS)
+    manifest: Mapping[str, Any] = field(default_factory=dict, compare=False)
