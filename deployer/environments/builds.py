@@ -181,7 +181,8 @@ def list_packages(venv: Path) -> tuple[tuple[str, str], ...]:
     """List name and version of all that is installed, without running anything of it."""
     files = (path for site in site_packages(venv) for path in site.glob("*.dist-info/METADATA"))
     heads = [_head(path) for path in files]
-    named = [(head["Name"], head["Version"] or "") for head in heads if head["Name"]]
+    # What is not ASCII comes as an object of its own kind, and no text.
+    named = [(str(head["Name"]), str(head["Version"] or "")) for head in heads if head["Name"]]
     return tuple(sorted((canonicalize_name(name), version) for name, version in named))
 
 
