@@ -138,11 +138,14 @@ def _of_package(
                 for each in _affected(entry)
                 if canonicalize_name(each["package"]["name"]) == name and _holds(each, version)
             ]
-            names = {str(entry["id"]), *map(str, entry.get("aliases", ()))} if about else set()
+            if not about:
+                continue
+            names = {str(entry["id"]), *map(str, entry.get("aliases", ()))}
+            finding = _finding(entry, about, name, version)
         except _BAD_ENTRY:
             continue
-        if names and not names & told:
-            yield _finding(entry, about, name, version)
+        if not names & told:
+            yield finding
         told |= names
 
 

@@ -162,6 +162,9 @@ def test_a_damaged_archive_is_never_clean(tmp_path: Path, content: bytes) -> Non
         entry(affected={"versions": [None]}),
         entry(affected={"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": None}]}]}),
         entry(aliases=5, **FIXED),
+        entry(affected={"versions": ["1.5"], "ranges": None}),
+        entry(identifier=5, **FIXED),  # type: ignore[arg-type]  # that is what is bad
+        entry(**span({"introduced": "0"}, {"fixed": 2})),  # type: ignore[dict-item]  # as above
     ],
     ids=lambda bad: str(bad)[:40],
 )
