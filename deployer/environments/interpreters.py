@@ -188,7 +188,8 @@ def version_of_venv(venv: Path) -> str:
 
 def _candidates(places: Iterable[Path]) -> Iterator[Path]:
     for place in places:
-        if place.is_file():
+        # Path.is_file() raises, below Python 3.14, where a directory on the way is closed.
+        if os.path.isfile(place):  # noqa: PTH113
             yield place
             continue
         with suppress(OSError):  # a directory of PATH that is missing or closed holds none
@@ -200,11 +201,17 @@ def _candidates(places: Iterable[Path]) -> Iterator[Path]:
             yield from named
             # Looked at only now: each link among the thousand programs of a directory of PATH is
             # followed to tell whether it holds an installation, and mostly one of them is chosen.
-            folders = [place / entry.name for entry in entries if entry.is_dir()]
+            folders = [place / entry.name for entry in entries if _is_directory(entry)]
             for installation in (place, *sorted(folders, key=_numbers, reverse=True)):
                 python = installation / "bin" / "python3"
-                if python.is_file():
+                if os.path.isfile(python):  # noqa: PTH113 - as above
                     yield python
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    with suppress(OSError):  # a link into a closed directory
+        return entry.is_dir()
+    return False
 
 
 def _numbers(path: Path) -> list[int]:
@@ -229,7 +236,7 @@ def _ask(executable: Path) -> Found:
     except OSError as error:
         return Skipped(executable, error.strerror or "cannot be read")
     known = _answers.get(key)
-    if known is None or (isinstance(known, Interpreter) and not known.path.exists()):
+    if known is None or (isinstance(known, Interpreter) and not os.access(known.path, os.F_OK)):
         known = _answers[key] = _probe(executable)
     return known
 

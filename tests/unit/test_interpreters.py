@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,49 @@ def test_search_comes_before_path(tmp_path: Path) -> None:
     other = script(tmp_path / "b" / "python3", "#!/bin/sh\nexit 3\n")
     found = find_interpreters([tmp_path / "a"], str(tmp_path / "b"))
     assert [next(found).path, next(found).path] == [wanted, other]
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A directory that everybody may enter, while that of pytest is root's."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Run the block as somebody whom closed directories stop."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(64123)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_a_closed_directory_in_path_hides_no_other(open_folder: Path) -> None:
+    closed = open_folder / "closed"
+    script(closed / "bin" / "python3", "#!/bin/sh\nexit 3\n")
+    wanted = script(open_folder / "b" / "python3", "#!/bin/sh\nexit 3\n")
+    closed.chmod(0)
+    with without_privileges():
+        found = next(find_interpreters([closed / "bin", closed], str(wanted.parent)))
+    closed.chmod(0o700)
+    assert found.path == wanted
+
+
+def test_a_closed_installation_hides_no_other(open_folder: Path) -> None:
+    for version in ("3.13.0", "3.10.13"):
+        script(open_folder / version / "bin" / "python3", "#!/bin/sh\nexit 3\n")
+    closed = open_folder / "3.13.0" / "bin"
+    (open_folder / "3.14.0").symlink_to(closed / "behind")
+    closed.chmod(0)
+    with without_privileges():
+        found = next(find_interpreters([open_folder], ""))
+    closed.chmod(0o700)
+    assert found.path == open_folder / "3.10.13" / "bin" / "python3"
 
 
 def test_a_relative_entry_of_path_is_ignored(
