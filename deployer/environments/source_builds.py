@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -29,7 +30,7 @@ from deployer.environments.installers import Uv, copy_pip
 from deployer.environments.interpreters import Interpreter
 from deployer.environments.locks import Inputs, Pin, hold_to, parse_pins, without_hashes
 from deployer.environments.runs import installer_variables, run
-from deployer.errors import InstallError
+from deployer.errors import DeploymentCanceledError, InstallError
 from deployer.launch_policies import LaunchPolicy, ResourceLimits, Sandbox, policy_bytes
 from deployer.requirements import parse_requirement
 
@@ -40,6 +41,7 @@ _LARGEST_LIST: Final = 4 * 1024**2
 _LARGEST_WHEEL: Final = 1024**3
 _MOST_WHEELS: Final = 1000
 _CHUNK: Final = 1024**2
+_LOOK_SECONDS: Final = 0.1
 _NO_PORT: Final = 1  # what the launcher lets it bind: a privileged one
 
 
@@ -130,12 +132,32 @@ class SourceBuilds:
             NoSpaceError: The disk is full.
             DeploymentCanceledError: canceled said so.
         """
-        with self.guard:
+        with self._turn(deadline, canceled):
             build = _Build(self, python, uv, log, deadline, canceled)
             try:
+                build.furnish(uv)
                 return build.resolve(inputs)
             finally:
                 build.end()
+
+    @contextmanager
+    def _turn(self, deadline: float, canceled: Callable[[], bool]) -> Iterator[None]:
+        """Wait for the build under way, as long as there is time."""
+        while not self.guard.acquire(timeout=_LOOK_SECONDS):
+            if canceled():
+                raise DeploymentCanceledError(
+                    "cannot build the dependencies: canceled", cause="canceled"
+                )
+            if time.monotonic() >= deadline:
+                raise InstallError(
+                    "cannot build the dependencies: another deployment was building all the time",
+                    cause="source is being built for another deployment",
+                    hint="deploy again once that is done",
+                )
+        try:
+            yield
+        finally:
+            self.guard.release()
 
 
 class _Build:
@@ -160,7 +182,6 @@ class _Build:
         self._uv = Uv(self._site.tools / "uv", self._site.home / "cache", self._sources)
         reach = Reach(Path(os.path.realpath(python.path)), _local(uv.sources))
         self._sandbox = builds.confine(self._site, reach)
-        self._furnish(uv)
 
     def resolve(self, inputs: Inputs) -> tuple[Pin, ...]:
         home, tools = self._site.home, self._site.tools
@@ -187,7 +208,8 @@ class _Build:
         self._end_processes()
         shutil.rmtree(self._site.root, ignore_errors=True)
 
-    def _furnish(self, uv: Uv) -> None:
+    def furnish(self, uv: Uv) -> None:
+        """Put what a build needs in its place."""
         site = self._site
         shutil.rmtree(site.root, ignore_errors=True)
         for directory in (site.root, site.tools, site.home):
@@ -207,7 +229,7 @@ class _Build:
                 cwd=Path(scratch),
                 variables=installer_variables(os.environ, Path(scratch)),
                 log=self._log,
-                timeout_seconds=self._deadline - time.monotonic(),
+                timeout_seconds=self._seconds_left("make an environment"),
                 canceled=self._canceled,
             )
         for name in ("tmp", "empty"):
@@ -239,9 +261,15 @@ class _Build:
                 cwd=Path("/"),
                 variables={},
                 log=self._log,
-                timeout_seconds=self._deadline - time.monotonic(),
+                timeout_seconds=self._seconds_left(doing),
                 canceled=self._canceled,
             )
+
+    def _seconds_left(self, doing: str) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise InstallError(f"cannot {doing}: out of time", cause="out of time")
+        return left
 
     def _variables(self) -> Mapping[str, str]:
         """Choose what a build is told: as an installer outside, but without any login."""
