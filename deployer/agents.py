@@ -181,7 +181,8 @@ class Agents:
             StopError: Its process outlives SIGKILL.
         """
         with self._locks.hold(name, f"stop {name} as desired", timeout_seconds=_LOCK_SECONDS):
-            if self._store.agents.get(name).desired is Desired.STOPPED:  # still
+            agent = self._store.agents.get(name)
+            if agent.desired is Desired.STOPPED and agent.is_readable:  # still
                 self.stop(name)
 
     def leave_port(self, name: str) -> None:

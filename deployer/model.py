@@ -196,6 +196,8 @@ class Agent:
         last_hint: What to do about that; may be empty.
         quarantine: What of its own is damaged, so that it is not even tried; else empty.
         isolation: The level at which its process was started last; empty before.
+        is_readable: Whether its row could be read whole; if not, what is said here stands for what
+            nobody knows, and nothing is done for it.
     """
 
     name: str
@@ -209,6 +211,7 @@ class Agent:
     last_hint: str = ""
     quarantine: str = ""
     isolation: str = ""
+    is_readable: bool = True
 
 
 class ReleaseStatus(StrEnum):

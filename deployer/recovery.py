@@ -138,7 +138,7 @@ class Recovery:
             if not self._runs.is_up(release):
                 if agent.desired is Desired.RUNNING and not self._is_left_to_policy(release):
                     self._agents.bring_back(agent.name)
-            elif agent.desired is Desired.STOPPED:
+            elif agent.desired is Desired.STOPPED and agent.is_readable:
                 self._agents.stop_as_desired(agent.name)
             else:
                 # The last server may have ended between a good answer and this call.

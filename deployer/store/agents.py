@@ -43,6 +43,7 @@ def _agent(row: sqlite3.Row) -> Agent:
             port=row["port"],
             created_at=now(),
             quarantine=f"its row in state.db is damaged: {error}",
+            is_readable=False,
         )
 
 
