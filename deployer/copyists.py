@@ -46,7 +46,6 @@ class Copyist:
             except sqlite3.Error:
                 _log.exception("cannot tell whether the copy of the database is up to date")
                 meant = kept
-            if meant != kept:
-                self._store.keep_copy(self._copy)
-                kept = meant
+            if meant != kept and self._store.keep_copy(self._copy):
+                kept = meant  # else it is tried again, at the next commit or a little later
             self._ended.wait(_PAUSE_SECONDS)

@@ -50,6 +50,7 @@ class Store:
         """Open the database at path, made when it is not there."""
         self._path = path
         self._copying = threading.Lock()
+        self._uncopied = ""  # why the last copy could not be made
         self._database = Database(path)
         self.agents = AgentRows(self._database)
         self.releases = ReleaseRows(self._database)
@@ -66,17 +67,25 @@ class Store:
         self.transaction = self._database.transaction
         self.wait_for_commit = self._database.wait_for_commit
 
-    def keep_copy(self, path: Path) -> None:
+    def keep_copy(self, path: Path) -> bool:
         """Copy everything to a file, to be restored from should the database be damaged.
 
-        A copy that cannot be made is logged, and the former one stays: nobody's deployment fails
-        for it.
+        A copy that cannot be made is logged, once for each reason in a row, and the former one
+        stays: nobody's deployment fails for it.
+
+        Returns:
+            Whether the copy was made.
         """
-        try:
-            with self._copying:  # two would write into the same file
+        with self._copying:  # two would write into the same file
+            try:
                 copies.keep_copy(self._path, path)
-        except (OSError, sqlite3.Error):
-            _log.exception("cannot keep a copy of %s", self._path)
+            except (OSError, sqlite3.Error) as error:
+                if str(error) != self._uncopied:
+                    _log.exception("cannot keep a copy of %s", self._path)
+                self._uncopied = str(error)
+                return False
+            self._uncopied = ""
+            return True
 
     def meaning(self) -> str:
         """Give all that somebody asked for, and that a restored database must not undo.
