@@ -47,11 +47,16 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the database at path, made when it is not there."""
+        """Open the database at path, made when it is not there.
+
+        Raises:
+            ServeRefusedError: It cannot be used now, as on a full disk.
+        """
         self._path = path
         self._copying = threading.Lock()
         self._uncopied = ""  # why the last copy could not be made
-        self._database = Database(path)
+        with copies.refusing(path):
+            self._database = Database(path)
         self.agents = AgentRows(self._database)
         self.releases = ReleaseRows(self._database)
         self.leases = LeaseRows(self._database)

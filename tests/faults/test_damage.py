@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from deployer.errors import DeployerError
+from deployer.supervisord_confs import SERVICE
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server, wait_until
 from tests.small_disks import fill_up
@@ -310,6 +311,38 @@ def test_killing_everything_brings_back_what_was_desired(make_server: MakeServer
     wait_until(lambda: are_running(server, "one"), 30, server.describe())
     assert server.client.agent("one").port == port
     assert server.client.agent("two").status == "stopped"
+
+
+def test_an_api_that_ends_on_a_full_disk_comes_back_with_all_it_knew(
+    small_disk: Path, installer_cache: Path
+) -> None:
+    with running_server(
+        small_disk / "s", cache_dir=installer_cache / "small", limits={"free_bytes": "4MB"}
+    ) as server:
+        server.client.deploy(zip_package(AGENT))
+        before, url = pids(server), server.client.agent(AGENT).url
+        events = server.client.events()
+
+        server.ctl("stop", SERVICE)
+        fill_up(small_disk / "filler")  # after the end: that gives the room of the journal back
+        tried = set()
+        with contextlib.suppress(DeployerError):
+            server.start_api()
+
+        def has_tried_twice() -> bool:
+            with contextlib.suppress(AssertionError):
+                tried.add(server.api_pid())
+            return len(tried) > 1
+
+        wait_until(has_tried_twice, 60, server.describe())
+        assert requests.get(f"{url}/health", timeout=5).ok
+
+        (small_disk / "filler").unlink()
+
+        wait_until(server.is_ready, 60, server.describe())
+        assert server.client.events()[: len(events)] == events
+        assert pids(server) == before
+        assert not list(server.state.root.glob("*.damaged*"))
 
 
 @pytest.mark.parametrize("small_disk", ["size=300m,nr_inodes=22000"], indirect=True)

@@ -17,6 +17,7 @@ from deployer.errors import (
     DeploymentUnknownError,
     PackageUnknownError,
     ReleaseUnknownError,
+    ServeRefusedError,
 )
 from deployer.model import (
     DeploymentStatus,
@@ -26,8 +27,9 @@ from deployer.model import (
     ReleaseStatus,
     Strategy,
 )
-from deployer.store import Request, Store
+from deployer.store import Request, Store, copies
 from deployer.store.copies import find_damage, restore
+from tests.small_disks import fill_up
 from tests.stored_packages import PACKAGE
 
 REQUEST = Request(package=PACKAGE, strategy=Strategy.REPLACE)
@@ -277,6 +279,88 @@ def test_a_sound_database_is_left_alone(tmp_path: Path) -> None:
     assert restore(path, tmp_path / "none") == ""
 
 
+def test_a_full_disk_is_no_damage(small_disk: Path) -> None:
+    path, copy = small_disk / "state.db", small_disk / "state.db.copy"
+    with closing(Store(path)) as store:
+        store.agents.add("greeter")
+        store.keep_copy(copy)
+        store.agents.add("late")
+    before = path.read_bytes()
+    fill_up(small_disk / "filler")
+
+    for _ in range(3):
+        with pytest.raises(ServeRefusedError, match=r"state\.db cannot be used: .*\(0 bytes"):
+            restore(path, copy, is_missed=True)
+        with pytest.raises(ServeRefusedError, match=r"state\.db cannot be used"):
+            Store(path)
+
+    assert path.read_bytes() == before
+    assert not list(small_disk.glob("*.damaged*"))
+    (small_disk / "filler").unlink()
+    assert restore(path, copy, is_missed=True) == ""
+    with closing(Store(path)) as store:
+        assert {agent.name for agent in store.agents.all()} == {"greeter", "late"}
+
+
+def test_a_damaged_database_waits_for_room_to_be_restored(small_disk: Path) -> None:
+    path, copy = small_disk / "state.db", small_disk / "state.db.copy"
+    with closing(Store(path)) as store:
+        store.agents.add("greeter")
+        store.keep_copy(copy)
+    damaged = b"no database" * 1000
+    path.write_bytes(damaged)
+    fill_up(small_disk / "filler")
+
+    with pytest.raises(ServeRefusedError, match="cannot serve"):
+        restore(path, copy)
+
+    assert path.read_bytes() == damaged
+    (small_disk / "filler").unlink()
+    assert "restored" in restore(path, copy)
+    assert {each.name for each in small_disk.iterdir()} == {
+        "state.db",
+        "state.db.copy",
+        "state.db.damaged",
+    }
+    with closing(Store(path)) as store:
+        assert store.agents.find("greeter") is not None
+
+
+def test_a_database_that_somebody_holds_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "_CHECK_SECONDS", 0.0)
+    path = tmp_path / "state.db"
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ServeRefusedError, match="database is locked"):
+            restore(path, tmp_path / "none")
+    assert restore(path, tmp_path / "none") == ""
+
+
+def test_what_is_moved_aside_replaces_nothing_and_does_not_pile_up(tmp_path: Path) -> None:
+    path, copy = tmp_path / "state.db", tmp_path / "state.db.copy"
+    with closing(Store(path)) as store:
+        store.keep_copy(copy)
+    for number in range(1, 9):
+        path.write_bytes(b"no database %d" % number * 1000)
+        assert "restored" in restore(path, copy)
+    kept = {each.name: each.read_bytes()[12:13] for each in tmp_path.glob("*.damaged*")}
+    assert kept == {
+        "state.db.damaged": b"1",
+        **{f"state.db.damaged.{number}": b"%d" % number for number in (5, 6, 7, 8)},
+    }
+
+
+def test_an_empty_file_is_not_moved_aside(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.touch()  # as a first start leaves it that finds the disk full
+    assert "made anew" in restore(path, tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_copies_that_are_kept_at_once_do_not_spoil_each_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -286,6 +370,17 @@ def test_copies_that_are_kept_at_once_do_not_spoil_each_other(
         list(pool.map(lambda _: store.keep_copy(copy), range(32)))
     assert caplog.records == []
     assert find_damage(copy) == ""
+
+
+def test_nobody_else_reads_a_restored_database(tmp_path: Path) -> None:
+    path, copy = tmp_path / "state.db", tmp_path / "copy"
+    with closing(Store(path)) as store:
+        store.keep_copy(copy)
+    path.unlink()
+
+    restore(path, copy)
+
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_nobody_else_reads_the_database_or_its_copy(tmp_path: Path) -> None:
