@@ -122,7 +122,7 @@ CASES = {
     "no wheel for this Python": Case(
         "",
         "coralreef==1.0 has no wheel that fits",
-        "Choose a version that has one for this Python",
+        "choose a version that has one for this Python",
         "coralreef",
         requirements="coralreef==1.0\n",
     ),
