@@ -19,6 +19,7 @@ from deployer.model import Agent, DeploymentStatus, Desired, Release, State, age
 from deployer.package_retention import PackageRetention
 from deployer.parts import Parts
 from deployer.runs import Runs
+from deployer.store import copies
 from deployer.trees import delete_tree
 
 _log: Final = logging.getLogger(__name__)
@@ -63,11 +64,8 @@ class Recovery:
             self._take_intents,  # early: what an operator stopped is not brought back below
             self._end_deployments,
             self._finish_removals,
-            self._remove_stray_programs,
-            self._remove_stray_directories,
-            self._packages.remove_strays,
+            self._remove_strays,
             self._environments.remove_halves,
-            self._runs.tidy_identities,
             self._free_ports_of_the_dead,
         ):
             with self._passed_over(act.__name__.strip("_").replace("_", " ")):
@@ -156,6 +154,20 @@ class Recovery:
         if process.next_try_at is not None or not policy.enabled:
             return True
         return process.state is State.FATAL and process.restarts == policy.max_restarts
+
+    def _remove_strays(self) -> None:
+        """Remove what has no row, unless the rows are what is missing."""
+        if copies.is_behind(self._state.database):
+            _log.error("what has no row in state.db is left alone: it was lost, and not salvaged")
+            return
+        for act in (
+            self._remove_stray_programs,
+            self._remove_stray_directories,
+            self._packages.remove_strays,
+            self._runs.tidy_identities,
+        ):
+            with self._passed_over(act.__name__.strip("_").replace("_", " ")):
+                act()
 
     def _remove_stray_programs(self) -> None:
         """Remove agents' programs whose release is gone, and leases of such."""

@@ -12,6 +12,7 @@ from deployer.model import Desired, Process, Release, ReleaseStatus
 from deployer.parts import Parts
 from deployer.requirements import Rules
 from deployer.store import now
+from deployer.store.copies import forget_loss
 
 _log: Final = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Salvage:
         self._files = parts.files
 
     def run(self, why: str) -> None:
-        """Write what is missing.
+        """Write what is missing; as long as that has not succeeded, the next start does it again.
 
         Args:
             why: What happened to the database; for the timeline.
@@ -48,6 +49,7 @@ class Salvage:
                 _log.warning("cannot salvage %s: %s", release.program, error.detail)
         for agent in self._store.agents.all():
             self._salvage_run(agent.name)
+        forget_loss(self._parts.state.database)
 
     def _salvage_package(self, sha256: str) -> None:
         if self._store.packages.find(sha256) is not None:

@@ -114,7 +114,8 @@ def restore(database: Path, copy: Path, *, is_missed: bool = False) -> str:
         is_missed: Whether there must have been a database: something on the disk is its doing.
 
     Returns:
-        What was wrong and what was done; empty when the database is sound, or nobody misses it.
+        What was wrong and what was done, at this start or an earlier one, as long as nobody has
+        called `forget_loss`; empty when the database is sound, or nobody misses it.
 
     Raises:
         ServeRefusedError: Nobody can tell now, or there is no room for what is restored; nothing
@@ -126,16 +127,32 @@ def restore(database: Path, copy: Path, *, is_missed: bool = False) -> str:
         if not database.exists() and (is_missed or copy.exists()):
             damage = "it is not there"
         if not damage:
-            return ""
+            return _loss(database).read_text("utf-8") if is_behind(database) else ""
         restored = _copy_of(copy, database) if not find_damage(copy) else None
+        told = f"state.db was lost ({damage}), had no sound copy, and is made anew"
+        if restored is not None:
+            told = f"state.db was lost ({damage}) and is restored from its copy"
+        _loss(database).write_text(told, "utf-8")
         _move_aside(database)
         if restored is not None:
             restored.replace(database)
             _sync(database.parent)
         _thin_out(database)
-    if restored is not None:
-        return f"state.db was lost ({damage}) and is restored from its copy"
-    return f"state.db was lost ({damage}), had no sound copy, and is made anew"
+    return told
+
+
+def is_behind(database: Path) -> bool:
+    """Tell whether a database was restored or made anew, and may not know all that there is yet."""
+    return _loss(database).exists()
+
+
+def forget_loss(database: Path) -> None:
+    """Take a database for complete: what lies on the disk and was not in it is known again."""
+    _loss(database).unlink(missing_ok=True)
+
+
+def _loss(database: Path) -> Path:
+    return database.with_name(f"{database.name}.lost")
 
 
 def _copy_of(copy: Path, database: Path) -> Path | None:

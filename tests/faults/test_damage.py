@@ -14,6 +14,8 @@ import pytest
 import requests
 
 from deployer.errors import DeployerError
+from deployer.store import Store
+from deployer.store.copies import restore
 from deployer.supervisord_confs import SERVICE
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server, wait_until
@@ -93,6 +95,30 @@ def test_a_database_that_is_gone_costs_no_agent(make_server: MakeServer, has_cop
         server.client.start("two")
     wait_until(lambda: are_running(server, "one", "two"), 30, server.describe())
     assert {agent.name: agent.port for agent in server.client.agents()} == ports
+
+
+def test_what_was_not_salvaged_yet_is_not_deleted_as_unknown(make_server: MakeServer) -> None:
+    server = make_server()
+    deploy_two(server)
+    before = pids(server)
+    server.ctl("stop", SERVICE)
+    for path in server.state.root.glob("state.db*"):
+        path.unlink()
+    # An API that was killed before it had salvaged anything, and one that cannot:
+    assert "made anew" in restore(server.state.database, server.state.database_copy, is_missed=True)
+    Store(server.state.database).close()
+    fail = "CREATE TRIGGER fail BEFORE INSERT ON releases BEGIN SELECT RAISE(ABORT, 'odd'); END"
+    damage(server, fail)
+
+    server.start_api()
+
+    wait_until(server.is_ready, 60, server.describe())
+    assert server.state.release("one", 1).exists()
+    damage(server, "DROP TRIGGER fail")
+    server.kill_api()
+    wait_until(server.is_ready, 60, server.describe())
+    wait_until(lambda: are_running(server, "one", "two"), 60, server.describe())
+    assert pids(server) == before
 
 
 def test_a_restored_database_undoes_nothing_that_was_meant(make_server: MakeServer) -> None:

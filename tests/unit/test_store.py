@@ -28,7 +28,7 @@ from deployer.model import (
     Strategy,
 )
 from deployer.store import Request, Store, copies
-from deployer.store.copies import find_damage, restore
+from deployer.store.copies import find_damage, forget_loss, restore
 from tests.small_disks import fill_up
 from tests.stored_packages import PACKAGE
 
@@ -321,6 +321,7 @@ def test_a_damaged_database_waits_for_room_to_be_restored(small_disk: Path) -> N
         "state.db",
         "state.db.copy",
         "state.db.damaged",
+        "state.db.lost",
     }
     with closing(Store(path)) as store:
         assert store.agents.find("greeter") is not None
@@ -358,7 +359,7 @@ def test_an_empty_file_is_not_moved_aside(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.touch()  # as a first start leaves it that finds the disk full
     assert "made anew" in restore(path, tmp_path / "none")
-    assert list(tmp_path.iterdir()) == []
+    assert {each.name for each in tmp_path.iterdir()} == {"state.db.lost"}
 
 
 def test_copies_that_are_kept_at_once_do_not_spoil_each_other(
@@ -370,6 +371,18 @@ def test_copies_that_are_kept_at_once_do_not_spoil_each_other(
         list(pool.map(lambda _: store.keep_copy(copy), range(32)))
     assert caplog.records == []
     assert find_damage(copy) == ""
+
+
+def test_a_loss_is_told_at_each_start_until_it_is_made_good(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    told = restore(path, tmp_path / "none", is_missed=True)
+    Store(path).close()
+    assert "made anew" in told
+    assert restore(path, tmp_path / "none") == told
+
+    forget_loss(path)
+
+    assert restore(path, tmp_path / "none") == ""
 
 
 def test_nobody_else_reads_a_restored_database(tmp_path: Path) -> None:
