@@ -331,7 +331,7 @@ class Deployments:
 
     def _bring_back(self, agent: Agent, before: Release) -> bool:
         """Have a release serve again that served before, if it is to; tell whether it does."""
-        if agent.desired is not Desired.RUNNING:
+        if agent.is_readable and agent.desired is not Desired.RUNNING:
             return False
         if not self._runs.is_serving(before):
             self._runs.bring_up(before)

@@ -172,5 +172,6 @@ class Monitor:
         )
 
     def _free_port(self, name: str, release: Release) -> None:
-        if self._store.agents.get(name).desired is Desired.STOPPED:
+        agent = self._store.agents.get(name)
+        if agent.is_readable and agent.desired is Desired.STOPPED:
             self._store.leases.free(release.program)

@@ -6,7 +6,7 @@ import logging
 from typing import Final
 
 from deployer import packages
-from deployer.errors import DeployerError
+from deployer.errors import DeployerError, NoSpaceError
 from deployer.event_kinds import EventKind
 from deployer.model import Desired, Process, Release, ReleaseStatus
 from deployer.parts import Parts
@@ -40,8 +40,11 @@ class Salvage:
         """
         self._store.events.go_on_behind_lost()
         self._store.events.add(EventKind.SERVER_SALVAGED, "", why)
-        for archive in self._parts.state.packages.glob("*.zip"):
-            self._salvage_package(archive.stem)
+        unread = [
+            archive.name
+            for archive in self._parts.state.packages.glob("*.zip")
+            if not self._salvage_package(archive.stem)
+        ]
         for release in self._files.recorded():
             try:
                 self._salvage_release(release)
@@ -49,11 +52,13 @@ class Salvage:
                 _log.warning("cannot salvage %s: %s", release.program, error.detail)
         for agent in self._store.agents.all():
             self._salvage_run(agent.name)
-        forget_loss(self._parts.state.database)
+        if not unread:  # else they would be deleted as unknown
+            forget_loss(self._parts.state.database)
 
-    def _salvage_package(self, sha256: str) -> None:
+    def _salvage_package(self, sha256: str) -> bool:
+        """Write a package's row; False: it may be that this can be done another time."""
         if self._store.packages.find(sha256) is not None:
-            return
+            return True
         archive = self._files.archive(sha256)
         try:
             with archive.open("rb") as stream:
@@ -64,11 +69,15 @@ class Salvage:
             inspected = packages.inspect(
                 archive, self._parts.settings.limits, has_runtime=True, rules=_TAKEN_BEFORE
             )
+        except (OSError, NoSpaceError) as error:
+            _log.warning("cannot salvage package %s yet: %s", sha256, error)
+            return False
         except DeployerError as error:
             _log.warning("cannot salvage package %s: %s", sha256, error.detail)
-            return
+            return True
         if received.sha256 == sha256:
             self._store.packages.add(packages.package_of(received, inspected, received_at=now()))
+        return True
 
     def _salvage_release(self, release: Release) -> None:
         self._store.agents.add(release.agent)

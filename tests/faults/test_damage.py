@@ -115,9 +115,18 @@ def test_what_was_not_salvaged_yet_is_not_deleted_as_unknown(make_server: MakeSe
     wait_until(server.is_ready, 60, server.describe())
     assert server.state.release("one", 1).exists()
     damage(server, "DROP TRIGGER fail")
+    archive = next(server.state.packages.glob("*.zip"))
+    aside = archive.rename(server.state.root / "aside")
+    archive.mkdir()  # nor can this be read just now
     server.kill_api()
     wait_until(server.is_ready, 60, server.describe())
     wait_until(lambda: are_running(server, "one", "two"), 60, server.describe())
+    archive.rmdir()
+    aside.rename(archive)
+    server.kill_api()
+    wait_until(server.is_ready, 60, server.describe())
+    packages = {each.checksum for each in server.client.agents()}
+    assert all(server.client.package(each) for each in packages if each)
     assert pids(server) == before
 
 
