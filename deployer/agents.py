@@ -304,7 +304,7 @@ class Agents:
             self._store.agents.set_desired(name, Desired.REMOVED)
             for release in self._store.releases.of_agent(name):
                 self._runs.discard(release)
-            self._files.delete_agent(name, keep_data=keep_data)
+            self._files.delete_agent(name)
             self._runs.free_identity(name)
             self._store.agents.remove(name)
             self._secrets.forget_former()

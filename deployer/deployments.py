@@ -318,7 +318,7 @@ class Deployments:
             if made is not None:
                 self._take_back(deployment, made)
             if before is None:
-                self._files.delete_agent(agent.name, keep_data=False)
+                self._files.delete_agent(agent.name)
                 self._runs.free_identity(agent.name)
                 self._store.agents.remove(agent.name)
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from deployer import faults
 from deployer.disks import telling_when_full
 from deployer.errors import IsolationTooLowError, NoFreeUidError, StartError
 from deployer.event_kinds import EventKind
@@ -67,11 +68,12 @@ class Identities:
             with telling_when_full(directory):
                 self._open_to(directory, os.getegid() if uid is None else uid)
                 for each in (whole.parent, whole, place.tmp.parent):
-                    each.mkdir(mode=0o755, exist_ok=True)
+                    _make(each, mode=0o755)
                     if each != directory:
                         each.chmod(0o755)
                 for each in (place.data, place.tmp, place.run):
                     _hand_over(each, owner)
+                faults.reach("identities.furnish")
         except OSError as error:
             raise StartError(
                 f"cannot start {release.agent}: {error.filename or directory}:"
@@ -174,10 +176,18 @@ class Identities:
         directory.chmod(0o750)
 
 
+def _make(directory: Path, *, mode: int) -> None:
+    """Make a directory, unless it is there."""
+    try:
+        directory.mkdir(mode=mode)
+    except FileExistsError:
+        return
+    faults.reach("identities.make")
+
+
 def _hand_over(directory: Path, uid: int) -> None:
     """Make a directory that belongs to a user, with all that is in it."""
-    with suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
+    _make(directory, mode=0o700)
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(20, "is no directory", str(directory))

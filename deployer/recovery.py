@@ -44,6 +44,7 @@ class Recovery:
         self._state = parts.state
         self._settings = parts.settings
         self._store = parts.store
+        self._files = parts.files
         self._programs = parts.programs
         self._supervisord = parts.supervisord
         self._processes = parts.processes
@@ -102,6 +103,9 @@ class Recovery:
             if agent.desired is Desired.REMOVED:
                 with self._passed_over(f"remove {agent.name}"):
                     self._agents.remove(agent.name)
+            elif agent.current is not None:  # its removal may have come no further than the mark
+                with self._passed_over(f"let {agent.name} own its data"):
+                    self._files.claim_data(agent.name)
             with self._passed_over(f"delete releases of {agent.name}"):
                 self._deployments.finish_deleting(agent.name)
 

@@ -161,12 +161,9 @@ class ReleaseFiles:
             log.unlink(missing_ok=True)
         faults.reach("releases.delete")
 
-    def write_checksum(self, agent: str, md5: str | None) -> None:
-        """Write ATOLL's NAME.md5 for the current release; None removes it."""
+    def write_checksum(self, agent: str, md5: str) -> None:
+        """Write ATOLL's NAME.md5 for the current release."""
         path = self._state.checksum_file(agent)
-        if md5 is None:
-            path.unlink(missing_ok=True)
-            return
         fresh = path.with_name(f".{path.name}.new")
         fresh.write_text(f"{md5}\n", encoding="ascii")
         fresh.replace(path)
@@ -179,34 +176,36 @@ class ReleaseFiles:
         except (OSError, ValueError):
             return ""
 
-    def delete_agent(self, agent: str, *, keep_data: bool) -> None:
-        """Delete everything of an agent, but its data when asked to keep it.
+    def delete_agent(self, agent: str) -> None:
+        """Delete everything of an agent, but its data when that is marked to stay.
 
-        Data that was kept once is marked so, and stays when a later deployment of the same name
-        fails; `claim_data` ends that.
+        It is also when a later deployment of the same name fails; `claim_data` ends that.
         """
         directory = self._state.agent(agent)
         kept = self._kept(agent)
-        if keep_data:
-            self.keep_data(agent)
         if not kept.exists():
             delete_tree(directory)
         else:
             for path in directory.iterdir():
                 if path not in {self._state.agent_data(agent), kept}:
                     delete_tree(path)
+        faults.reach("releases.delete_agent")
         for log in self._state.logs.glob(f"{agent}--*"):
             if log.name.removeprefix(f"{agent}--").split(".")[0].isdecimal():
                 log.unlink(missing_ok=True)
+        faults.reach("releases.delete_logs")
 
     def keep_data(self, agent: str) -> None:
         """Mark an agent's data to stay when the agent goes."""
         if self._state.agent_data(agent).exists():
             self._kept(agent).touch()
+            faults.reach("releases.keep_data")
 
     def claim_data(self, agent: str) -> None:
         """Let a live agent own data that was kept from before: it goes with the agent again."""
-        self._kept(agent).unlink(missing_ok=True)
+        if self._kept(agent).exists():
+            self._kept(agent).unlink()
+            faults.reach("releases.claim_data")
 
     def _kept(self, agent: str) -> Path:
         return self._state.agent(agent) / "data-kept"

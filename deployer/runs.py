@@ -112,6 +112,7 @@ class Runs:
         finally:
             self.take_down(release)
             delete_tree(self._state.rehearsal(release.agent, release.number))
+            faults.reach("runs.rehearse")
 
     def soak(self, run: Run, watcher: Watcher) -> None:
         """Watch a release for as long as its manifest wants it healthy before it counts.

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from deployer.client import Deployment
 from deployer.environments.shared import SEAL
-from deployer.errors import DeployerError
+from deployer.errors import AgentUnknownError, DeployerError
 from deployer.faults import VARIABLE
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server, wait_until
@@ -50,16 +51,40 @@ def server_with_faults(root: Path, cache_dir: Path) -> Iterator[RunningServer]:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What there is of the agent, as users see it.
+
+    Attributes:
+        release: The number of the current one.
+        version: As its manifest says.
+        status: Running or stopped.
+    """
+
+    release: int | None
+    version: str
+    status: str
+
+
+@dataclass(frozen=True)
 class Scenario:
     """Something that changes state.
 
     Attributes:
         prepare: Brings the server to where the act begins; it may be there already.
         act: What is interrupted.
+        version: What is current when it was done, if that is another than before.
+        status: How the agent is then; empty: it is gone.
+        certain_from: The place from which on an act that is no deployment is done in any case. The
+            first one may belong to what a deployment before it ends with.
+        is_else_so: What holds besides, by the place where it was interrupted.
     """
 
     prepare: Callable[[RunningServer], None]
     act: Callable[[RunningServer], object]
+    version: str = ""
+    status: str = "running"
+    certain_from: int = 2
+    is_else_so: Callable[[RunningServer, int], bool] = lambda _server, _number: True
 
 
 def is_running(server: RunningServer, version: str) -> bool:
@@ -120,24 +145,58 @@ def fail(server: RunningServer, strategy: str) -> None:
         server.client.deploy(BROKEN, strategy=strategy)
 
 
+def has_first(server: RunningServer) -> bool:
+    return 1 in {release.number for release in server.client.releases(AGENT)}
+
+
+def old_runs_with_data(server: RunningServer) -> None:
+    old_runs(server)
+    data_file(server).write_text("dear")
+
+
+def data_file(server: RunningServer) -> Path:
+    """Something that the agent keeps."""
+    return server.state.agent_data(AGENT) / "dear"
+
+
+def data_kept(server: RunningServer, agent: str) -> Path:
+    """Say what marks data that outlives its agent."""
+    return server.state.agent(agent) / "data-kept"
+
+
+def deploy_new(strategy: str) -> Scenario:
+    return Scenario(
+        old_runs, lambda server: server.client.deploy(NEW, strategy=strategy), version="2.0.0"
+    )
+
+
 SCENARIOS = {
-    "first deployment": Scenario(nothing, lambda server: server.client.deploy(OLD)),
+    "first deployment": Scenario(nothing, lambda server: server.client.deploy(OLD), "1.0.0"),
     "first deployment, environment new": Scenario(
-        no_environments, lambda server: server.client.deploy(NEEDY)
+        no_environments, lambda server: server.client.deploy(NEEDY), "1.0.0"
     ),
-    "rehearse": Scenario(old_runs, lambda server: server.client.deploy(NEW, strategy="rehearse")),
-    "replace": Scenario(old_runs, lambda server: server.client.deploy(NEW, strategy="replace")),
-    "parallel": Scenario(old_runs, lambda server: server.client.deploy(NEW, strategy="parallel")),
-    "rollback": Scenario(two_releases, lambda server: server.client.rollback(AGENT)),
+    "rehearse": deploy_new("rehearse"),
+    "replace": deploy_new("replace"),
+    "parallel": deploy_new("parallel"),
+    "rollback": Scenario(two_releases, lambda server: server.client.rollback(AGENT), "1.0.0"),
     "start": Scenario(old_is_stopped, lambda server: server.client.start(AGENT)),
-    "stop": Scenario(old_runs, lambda server: server.client.stop(AGENT)),
+    "stop": Scenario(old_runs, lambda server: server.client.stop(AGENT), status="stopped"),
     "restart": Scenario(old_runs, lambda server: server.client.restart(AGENT)),
     "first deployment that fails": Scenario(nothing, lambda server: fail(server, "rehearse")),
     "replace that fails": Scenario(old_runs, lambda server: fail(server, "replace")),
     "delete a release": Scenario(
-        three_releases, lambda server: server.client.delete_release(AGENT, 1)
+        three_releases,
+        lambda server: server.client.delete_release(AGENT, 1),
+        is_else_so=lambda server, number: number == 1 or not has_first(server),
     ),
-    "remove": Scenario(old_runs, lambda server: server.client.remove(AGENT)),
+    "remove": Scenario(old_runs, lambda server: server.client.remove(AGENT), status=""),
+    "remove, data kept": Scenario(
+        old_runs_with_data,
+        lambda server: server.client.remove(AGENT, keep_data=True),
+        status="",
+        certain_from=3,  # it begins with saying what is to be kept
+        is_else_so=lambda server, _number: data_file(server).read_text() == "dear",
+    ),
 }
 
 
@@ -206,7 +265,13 @@ def check_world(server: RunningServer, where: str) -> None:
     wait_until(is_settled, 30, f"settled after {where}: {client.agents()}")
     agents = client.agents()
     names = {agent.name for agent in agents}
-    assert {path.name for path in state.agents.iterdir()} == names, where
+    left = {path.name for path in state.agents.iterdir()} - names
+    assert left <= {AGENT}, where
+    for name in left:  # what was to outlive its agent, and that alone
+        kept = {data_kept(server, name), state.agent_data(name)}
+        assert set(state.agent(name).iterdir()) == kept, where
+    assert not any(data_kept(server, name).exists() for name in names), where
+    assert all(state.agent(name).is_dir() for name in names), where
     programs = {path.stem for path in state.conf_d.glob("*.conf")}
     assert {path.name for path in state.policies.iterdir()} == programs, where
     assert list(state.tmp.iterdir()) == [], where
@@ -228,3 +293,48 @@ def check_world(server: RunningServer, where: str) -> None:
         if agent.status == "running":
             info = requests.get(f"{agent.url}/info", timeout=10).json()
             assert info["pid"] == agent.pid, where
+
+
+def latest_deployment(server: RunningServer) -> Deployment | None:
+    return next(iter(server.client.deployments(agent=AGENT, limit=1)), None)
+
+
+def standing(server: RunningServer) -> Standing | None:
+    """Tell what there is of the agent; None: nothing."""
+    try:
+        agent = server.client.agent(AGENT)
+    except AgentUnknownError:
+        return None
+    return Standing(agent.release, agent.version, agent.status)
+
+
+def check_outcome(
+    server: RunningServer,
+    scenario: Scenario,
+    number: int,
+    before: tuple[Standing | None, Deployment | None],
+    where: str,
+) -> None:
+    """Whatever was interrupted: the agent is as it was, or as it was to be; nothing in between.
+
+    Args:
+        server: One whose world is whole again.
+        scenario: What was interrupted.
+        number: Of the place where it was.
+        before: What there was of the agent until then, and its latest deployment.
+        where: What to call the place.
+    """
+    was, deployment = before
+    latest = latest_deployment(server)
+    release, version = (was.release, was.version) if was is not None else (None, "")
+    is_deployment = latest is not None and latest != deployment
+    if is_deployment:
+        release = latest.release
+    done = Standing(release, scenario.version or version, scenario.status)
+    expected = [done if scenario.status else None]
+    if is_deployment and latest.status != "succeeded":
+        expected = [was]
+    elif not is_deployment and number < scenario.certain_from:
+        expected.append(was)
+    assert standing(server) in expected, where
+    assert scenario.is_else_so(server, number), where

@@ -26,11 +26,14 @@ from tests.fault_scenarios import (
     Scenario,
     act_till_the_end,
     act_until_a_kill,
+    check_outcome,
     check_world,
     fault_file,
+    latest_deployment,
     nothing,
     old_runs,
     server_with_faults,
+    standing,
     trace_of,
 )
 from tests.servers import RunningServer, wait_until
@@ -59,10 +62,6 @@ def act_and_die(server: RunningServer, scenario: Scenario, number: int) -> None:
     wait_until(server.is_ready, 30, server.describe())
 
 
-def latest_deployment(server: RunningServer) -> Deployment | None:
-    return next(iter(server.client.deployments(agent=AGENT, limit=1)), None)
-
-
 def check_what_is_said(server: RunningServer, before: Deployment | None, where: str) -> None:
     """A deployment that was undone is called abandoned, and names the step that it was in."""
     deployment = latest_deployment(server)
@@ -82,10 +81,11 @@ def test_the_world_is_whole_wherever_the_api_is_killed(server: RunningServer, na
     for number, place in enumerate(places, start=1):
         where = f"{name} killed at {number} ({place})"
         scenario.prepare(server)
-        before = latest_deployment(server)
+        was, before = standing(server), latest_deployment(server)
         act_and_die(server, scenario, number)
         check_world(server, where)
         check_what_is_said(server, before, where)
+        check_outcome(server, scenario, number, (was, before), where)
         assert server.client.agent(BYSTANDER).pid == bystander, where
 
 
