@@ -126,7 +126,7 @@ class Server:
         )
         runs = Runs(parts)
         environments = Environments(
-            _installer_settings(settings),
+            installer_settings(settings),
             source_builds(self._state, isolation, limiter)
             if settings.install.allow_sdist
             else None,
@@ -313,7 +313,8 @@ def _connect(url: str, credentials: Credentials, settings: Settings) -> Supervis
             return supervisord
 
 
-def _installer_settings(settings: Settings) -> InstallerSettings:
+def installer_settings(settings: Settings) -> InstallerSettings:
+    """Say what an operator decided about installing."""
     state = StateDir(settings.state_dir)
     return InstallerSettings(
         cache_dir=settings.cache_dir or state.cache,

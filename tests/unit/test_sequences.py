@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,9 +26,11 @@ from deployer.model import (
     Strategy,
 )
 from deployer.parts import Parts
+from deployer.releases import ReleaseFiles
 from deployer.settings import Settings
 from deployer.state_dir import StateDir
 from deployer.store import Request, Store, now
+from tests.package_zips import zip_package
 from tests.stored_packages import PACKAGE
 
 
@@ -118,7 +121,7 @@ class Files(Quiet):
 class Server:
     """An agent with two releases, of which the first one serves."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, **settings: Any) -> None:
         self.processes = Processes()
         self.store = Store(root / "state.db")
         self.store.packages.add(PACKAGE)
@@ -131,7 +134,7 @@ class Server:
             each.name: Quiet() for each in fields(Parts) if each.default_factory is MISSING
         }
         self.files = Files(self.processes)
-        adapters |= {"settings": Settings(state_dir=root), "state": StateDir(root)}
+        adapters |= {"settings": Settings(state_dir=root, **settings), "state": StateDir(root)}
         adapters["files"] = self.files
         self.parts = Parts(**{**adapters, "store": self.store})
         self.agents = Agents(self.parts, cast("Any", self.processes))
@@ -223,6 +226,35 @@ def test_retention_keeps_a_release_that_a_rollback_waits_for(server: Server) -> 
     server.deployments.run(running, canceled=lambda: False)
     kept = {each.number for each in server.store.releases.of_agent("greeter")}
     assert kept == {8, 7, 6, 5, 4, 3, 1}
+
+
+def test_as_many_releases_are_kept_as_the_settings_say(tmp_path: Path) -> None:
+    server = Server(tmp_path, releases_kept=2)
+    with closing(server.store):
+        for _ in range(3):
+            server.releases.append(server.store.releases.add(PACKAGE))
+        request = Request(PACKAGE, Strategy.PARALLEL, release=5)
+        running = server.store.deployments.submit(request)
+        server.deployments.run(running, canceled=lambda: False)
+        kept = [each.number for each in server.store.releases.of_agent("greeter")]
+    assert kept == [5, 4, 1]  # and the one to go back to
+
+
+def test_the_limits_of_the_settings_hold_also_when_a_package_is_unpacked(tmp_path: Path) -> None:
+    server = Server(tmp_path, limits={"entries": 1})
+    with closing(server.store):
+        files = ReleaseFiles(StateDir(tmp_path))
+        vars(server.files).update(archive=files.archive, prepare=files.prepare)
+        archive = files.archive(PACKAGE.sha256)
+        archive.parent.mkdir()
+        (tmp_path / "agents").mkdir()
+        archive.write_bytes(zip_package("stdlib_agent"))
+        deployment = server.store.deployments.submit(Request(PACKAGE, Strategy.REPLACE))
+        server.deployments.run(deployment, canceled=lambda: False)
+        ended = server.store.deployments.get(deployment.id)
+    assert ended.failure is not None
+    assert (ended.failure.code, ended.steps[-1].name) == ("package-invalid", "unpack")
+    assert "entries, more than 1" in ended.failure.detail
 
 
 def test_the_release_before_is_back_before_anything_is_deleted(server: Server) -> None:
