@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +208,34 @@ def test_a_new_version_that_fails_after_the_old_one_was_stopped_brings_it_back(
     assert (after.checksum, after.last_error) == (lagoon.checksum, "")
     assert requests.get(f"{after.url}/info", timeout=20).json()["pid"] == after.pid
     assert files_of(server) == files
+    began = time.monotonic()
+    server.client.restart("lagoon")  # as long as it takes itself, on a machine as busy as just now
+    own_seconds = time.monotonic() - began
+    assert seconds_until_it_was_back(problem["deployment"]) < 20 * max(own_seconds, 0.5)
+
+
+def seconds_until_it_was_back(deployment: dict[str, Any]) -> float:
+    """Tell how long after the step that failed the release before served again."""
+    failed, ended = deployment["steps"][-1]["ended_at"], deployment["ended_at"]
+    return (datetime.fromisoformat(ended) - datetime.fromisoformat(failed)).total_seconds()
+
+
+def test_a_release_that_writes_for_ever_is_not_waited_for_for_ever(server: RunningServer) -> None:
+    data = zip_package(
+        "never_binds",
+        name="reef",
+        replace={
+            "import signal": "import time",
+            "signal.pause()": "while not time.sleep(0.02):\n    print('no water yet', flush=True)",
+            "start_seconds = 20": "start_seconds = 1",
+        },
+    )
+    with unharmed(server):
+        problem = deploy(server, data)
+    assert "does not listen on port" in problem["cause"]
+    last = problem["deployment"]["steps"][-1]
+    assert last["name"] == "health_check"
+    assert last["duration_seconds"] < 4 + 20  # four times what it asked for, on a busy machine
 
 
 def test_an_agent_that_wants_a_taken_port_of_its_own_is_told_to_use_the_given_one(
