@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import psutil
 import pytest
 import requests
 
 from deployer.client.nouns import Agent
+from tests.hostile_packages import CORPUS, ROWS, needs_corpus
 from tests.package_zips import zip_package
 from tests.refusals import deploy_bystander, packages_of, problem_of, send, unharmed
 from tests.servers import RunningServer
 
-CORPUS: Final = Path(__file__).parents[2].parent / "shared" / "hostile_packages"
-ROWS: Final[list[dict[str, Any]]] = (
-    json.loads((CORPUS / "manifest.json").read_text()) if CORPUS.is_dir() else []
-)
-
-pytestmark = pytest.mark.skipif(not ROWS, reason="no hostile_packages beside the project")
+pytestmark = needs_corpus
 
 
 @pytest.fixture(scope="module")

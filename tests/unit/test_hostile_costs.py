@@ -10,12 +10,11 @@ from typing import Final
 
 import pytest
 
-CORPUS: Final = Path(__file__).parents[2].parent / "shared" / "hostile_packages"
+from tests.hostile_packages import CORPUS, needs_corpus
+
 SOURCE: Final = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.skipif(
-    not CORPUS.is_dir(), reason="no hostile_packages beside the project"
-)
+pytestmark = needs_corpus
 
 
 @pytest.fixture(scope="module")

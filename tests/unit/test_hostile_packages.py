@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 import time
 from pathlib import Path
@@ -13,14 +12,11 @@ import pytest
 from deployer.errors import PackageInvalidError
 from deployer.packages import inspect, unpack
 from deployer.settings import LimitSettings
+from tests.hostile_packages import CORPUS, ROWS, needs_corpus
 
-CORPUS: Final = Path(__file__).parents[2].parent / "shared" / "hostile_packages"
 LIMITS: Final = LimitSettings()
-ROWS: Final[list[dict[str, Any]]] = (
-    json.loads((CORPUS / "manifest.json").read_text()) if CORPUS.is_dir() else []
-)
 
-pytestmark = pytest.mark.skipif(not ROWS, reason="no hostile_packages beside the project")
+pytestmark = needs_corpus
 
 
 def rows(expected: str) -> list[Any]:
