@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks import applies, commands, deploys, rates, redeploys, starts
+from tests.benchmarks import applies, commands, deploys, launches, rates, redeploys, starts
 from tests.benchmarks.figures import Figure, short
 from tests.benchmarks.options import Options
 
@@ -29,6 +29,7 @@ _ROWS: Final[dict[str, Callable[[Path, Options], Iterator[Figure]]]] = {
     "redeploys": redeploys.measure_bare,
     "starts": starts.measure,
     "kills": starts.measure_kills,
+    "launches": launches.measure,
     "rates": rates.measure,
     "applies": lambda root, options: applies.measure(root, options, listed=200),
     "commands": commands.measure,
