@@ -8,6 +8,7 @@ so cheap goes the usual way, through the same application.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from deployer.agents import Agents
@@ -15,6 +16,9 @@ from deployer.api.callers import Callers
 
 _OPEN: Final = frozenset({("GET", "/livez"), ("GET", "/health")})
 _LOOKS: Final = frozenset({("GET", "/agents"), ("POST", "/check")})
+_PLAIN_QUERY: Final = re.compile(r"(?:checksum=[0-9A-Fa-f]*)?")
+"""``start`` acts, in whatever spelling: also where letters of the name are percent-encoded."""
+
 _JUDGED: Final = ("ORIGIN", "REFERER", "SEC_FETCH_SITE")
 """Headers for which a request may be refused; refusals are written down."""
 
@@ -47,7 +51,7 @@ class PromptLooks:
             return True
         return (
             what in _LOOKS
-            and "start" not in request.query
+            and _PLAIN_QUERY.fullmatch(request.query) is not None
             and not any(name in headers for name in _JUDGED)
             and self._agents.has_new_standings()
             and self._callers.remembers(
