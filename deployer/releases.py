@@ -157,7 +157,7 @@ class ReleaseFiles:
     def delete(self, agent: str, number: int) -> None:
         """Delete a release's directory and its logs."""
         delete_tree(self._state.release(agent, number))
-        for log in self._state.logs.glob(f"{agent}--{number}.*"):
+        for log in self._state.logs_of(agent, number):
             log.unlink(missing_ok=True)
         faults.reach("releases.delete")
 
@@ -190,9 +190,8 @@ class ReleaseFiles:
                 if path not in {self._state.agent_data(agent), kept}:
                     delete_tree(path)
         faults.reach("releases.delete_agent")
-        for log in self._state.logs.glob(f"{agent}--*"):
-            if log.name.removeprefix(f"{agent}--").split(".")[0].isdecimal():
-                log.unlink(missing_ok=True)
+        for log in self._state.logs_of(agent):
+            log.unlink(missing_ok=True)
         faults.reach("releases.delete_logs")
 
     def keep_data(self, agent: str) -> None:

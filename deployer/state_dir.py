@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -196,6 +197,15 @@ class StateDir:
     def stderr_log(self, program: str) -> Path:
         """What the program printed to standard error, rotated by supervisord."""
         return self.logs / f"{program}.stderr.log"
+
+    def logs_of(self, agent: str, number: int | None = None) -> list[Path]:
+        """List the logs that are there of a release, also rotated ones; None: of all releases.
+
+        The name of another agent may begin with this one's, two dashes and a number.
+        """
+        which = r"\d+" if number is None else str(number)
+        name = re.compile(rf"{re.escape(agent)}--{which}\.(?:stdout|stderr|install)\.log(?:\.\d+)?")
+        return [path for path in self.logs.glob(f"{agent}--*") if name.fullmatch(path.name)]
 
     def install_log(self, agent: str, number: int) -> Path:
         """What the installer said while this release was made."""
