@@ -224,12 +224,16 @@ class Agents:
             self._store.agents.set_last_error(name, "")
             return self.view(name)
 
-    def stop_over_limit(self, name: str, sentence: str) -> None:
+    def stop_over_limit(
+        self, name: str, sentence: str, *, run: tuple[str, int | None] | None = None
+    ) -> None:
         """Stop an agent that is over a limit; it stays stopped until somebody starts it.
 
         Args:
             name: Which agent.
             sentence: Why, for the timeline and whoever asks.
+            run: Program and pid of who is to blame: if that is not what serves once the agent is
+                free, as after a rehearsal, nothing is stopped. None: whatever serves is.
 
         Raises:
             AgentUnknownError: There is none of this name.
@@ -238,6 +242,9 @@ class Agents:
         self._release(name)
         with self._locks.hold(name, f"stop {name}", timeout_seconds=_LOCK_SECONDS):
             release = self._release(name)
+            process = self._processes.get(release.program)
+            if run is not None and (process is None or run != (process.program, process.pid)):
+                return
             self._store.agents.set_desired(name, Desired.STOPPED)
             self._runs.take_down(release)
             self._retries.forget(name)
@@ -284,6 +291,8 @@ class Agents:
             self._runs.kill(release)
             self._runs.let_go(release)
             self._store.leases.free(release.program)
+        self._retries.forget(name)
+        self._store.agents.set_last_error(name, "")
         self._store.events.add(EventKind.AGENT_KILLED, name, f"{name} was killed")
         return self.view(name)
 

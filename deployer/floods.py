@@ -66,6 +66,7 @@ class Floods:
         self._processes = parts.processes
         self._agents = agents
         self._told: set[tuple[str, int | None]] = set()
+        self._unstopped: set[tuple[str, int | None]] = set()
         self._growths: dict[tuple[str, int | None], Growth] = {}
         self._ended = threading.Event()
         self._stops = ThreadPoolExecutor(_STOPS_AT_ONCE, thread_name_prefix="flood")
@@ -91,8 +92,10 @@ class Floods:
             if self._floods(process):
                 flooding.add(run)
         self._growths = {run: each for run, each in self._growths.items() if run in runs}
-        for program, _ in flooding - self._told:
-            self._tell(program)
+        while self._unstopped:
+            self._told.discard(self._unstopped.pop())
+        for run in flooding - self._told:
+            self._tell(*run)
         for program, pid in self._told - flooding:
             if (program, pid) in runs and self._is_metered:
                 name, _ = agent_of_program(program) or ("", 0)
@@ -123,7 +126,7 @@ class Floods:
             except Exception:  # noqa: BLE001 - one bad agent must not blind us for the others
                 _log.exception("cannot look at how logs grow")
 
-    def _tell(self, program: str) -> None:
+    def _tell(self, program: str, pid: int | None) -> None:
         name, _ = agent_of_program(program) or ("", 0)
         pace = f"{size_text(self._limits.log_bytes_per_second)} a second"
         if self._is_metered and self._limits.log_flood == "throttle":
@@ -134,10 +137,11 @@ class Floods:
             )
         else:
             sentence = f"{name} is stopped: it floods its log with more than {pace}"
-            self._stops.submit(self._stop, name, sentence)
+            self._stops.submit(self._stop, name, sentence, (program, pid))
 
-    def _stop(self, name: str, sentence: str) -> None:
+    def _stop(self, name: str, sentence: str, run: tuple[str, int | None]) -> None:
         try:
-            self._agents.stop_over_limit(name, sentence)
+            self._agents.stop_over_limit(name, sentence, run=run)
         except DeployerError as error:
             _log.warning("cannot stop %s: %s", name, error.detail)
+            self._unstopped.add(run)

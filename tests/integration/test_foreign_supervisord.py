@@ -204,6 +204,9 @@ def test_an_agent_that_dies_again_and_again_is_stopped_at_last(
 
     assert "gave up after 1 restarts" in agent.last_error
     assert foreign.status_of("crashes_after--1") == "STOPPED"
+    server.client.kill("crashes_after")
+    killed = server.client.agent("crashes_after")
+    assert (killed.status, killed.last_error) == ("stopped", "")
 
 
 @pytest.mark.parametrize("foreign", ["stock"], indirect=True)

@@ -14,15 +14,18 @@ import pytest
 
 from deployer import deployments as sequence
 from deployer.agents import Agents
+from deployer.api import documents
 from deployer.deployments import Deployments
 from deployer.errors import ReleaseInUseError, StartError, StopError
 from deployer.model import (
     Deployment,
     DeploymentStatus,
     Desired,
+    Process,
     Release,
     ReleaseStatus,
     Run,
+    State,
     Strategy,
 )
 from deployer.parts import Parts
@@ -349,3 +352,21 @@ def test_a_release_that_never_served_leaves_the_way_back_as_it_was(server: Serve
 
     agent = server.store.agents.get("greeter")
     assert (agent.current, agent.previous) == (2, 1)
+
+
+def test_who_serves_is_not_stopped_for_another_run_that_is_over_a_limit(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+
+    server.agents.stop_over_limit("greeter", "it floods", run=("greeter--2", 42))
+
+    assert server.store.agents.get("greeter").desired is Desired.RUNNING
+    assert server.processes.up == {1}
+
+
+def test_a_level_that_a_later_server_wrote_hides_no_agent(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.store.agents.set_isolation("greeter", "armoured")
+    process = Process("greeter--1", State.RUNNING, pid=7)
+    view = replace(server.agents.view("greeter"), process=process)
+
+    assert documents.agent(view, "localhost", None, secrets_changed=False).isolation == "none"

@@ -227,7 +227,8 @@ def _isolation(view: AgentView) -> IsolationLevel | None:
     """Give the level at which its process was started; None when none runs."""
     if not view.is_alive:
         return None
-    return IsolationLevel(view.agent.isolation or IsolationLevel.NONE)
+    word = view.agent.isolation  # one that a later server knows counts as none, like no word
+    return IsolationLevel(word) if word in set(IsolationLevel) else IsolationLevel.NONE
 
 
 def address(host: str, port: int | None) -> str:
