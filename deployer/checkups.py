@@ -124,7 +124,9 @@ class Checkups:
         reading = self._readings.of(process)
         if reading is None:
             return True
-        left = self._interval(release, reading) - (now() - reading.checked_at).total_seconds()
+        interval = self._interval(release, reading)
+        left = interval - (now() - reading.checked_at).total_seconds()
+        left = min(left, interval)  # the clock may have been set back
         self._due[process.program] = process.pid, time.monotonic() + left
         return left <= 0
 
