@@ -75,14 +75,18 @@ class AuditRows:
         return tuple(_entry(row) for row in rows)
 
     def trim(self, before: datetime) -> int:
-        """Delete what is older than a time, and write down that this was done.
+        """Delete what came before all that is younger than a time, and write that down.
+
+        An entry of a clock that was wrong may stay longer, and takes none with it.
 
         Returns:
             How many entries went.
         """
         with self._database.transaction() as connection:
             (floor,) = connection.execute(
-                "SELECT coalesce(max(id), 0) FROM audit WHERE at < ?", (to_text(before),)
+                "SELECT coalesce(min(id) - 1, (SELECT max(id) FROM audit), 0) FROM audit"
+                " WHERE at >= ?",
+                (to_text(before),),
             ).fetchone()
             connection.execute("UPDATE audit_floor SET id = max(id, ?)", (floor,))
             gone = connection.execute("DELETE FROM audit WHERE id <= ?", (floor,)).rowcount

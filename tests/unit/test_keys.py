@@ -14,7 +14,7 @@ from deployer.audits import Entry
 from deployer.errors import KeyUnknownError, ServeRefusedError
 from deployer.keys import Caller, Key, Scope, digest_of, id_of, new_text
 from deployer.state_dir import StateDir
-from deployer.store import Store, now
+from deployer.store import Store, audit, now
 
 
 @pytest.fixture
@@ -195,6 +195,18 @@ def test_old_entries_go_only_with_an_entry_that_says_so(store: Store) -> None:
     (left,) = store.audit.before(None, limit=10)
     assert (left.who, left.operation, left.times) == ("server", "trim the audit", 3)
     assert left.id == 4
+
+
+def test_an_entry_of_a_clock_that_was_wrong_takes_none_with_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "now", lambda: now() - timedelta(days=20_000))
+        write(store)
+    assert store.audit.trim(now() - timedelta(days=365)) == 0
+    write(store)
+    assert store.audit.trim(now()) == 9
 
 
 def test_the_audit_is_read_page_by_page(store: Store) -> None:
