@@ -165,7 +165,7 @@ class Worker:
                     f"deployment {deployment.id} of {deployment.agent} canceled while it waited",
                 )
             elif not deployment.status.is_over:
-                self._canceled.add(deployment_id)
+                self._canceled.add(deployment.id)
         return self._store.deployments.get(deployment_id)
 
     def act(self, act: Callable[[], Result]) -> Future[Result]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -133,4 +134,8 @@ def _entry(entry: AuditEntry) -> tuple[object, ...]:
 
 
 def _local_time(moment: datetime | None) -> str | None:
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment else None
+    if moment is None:
+        return None
+    with contextlib.suppress(OverflowError):  # the last day of 9999 has no local time in the east
+        moment = moment.astimezone()
+    return f"{moment:%Y-%m-%d %H:%M:%S}"

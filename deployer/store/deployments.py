@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import threading
 from collections.abc import Collection
@@ -29,6 +30,9 @@ from deployer.store.scans import read_reports
 
 _STATUSES: Final = json.dumps(list(DeploymentStatus))
 _UNKNOWN: Final = DeploymentStatus.FAILED
+_DEPLOYMENT_ID: Final = re.compile(r"[1-9][0-9]{0,17}")
+"""As SQLite counts them, in the one spelling that was given out."""
+
 """What a status that cannot be read is taken for."""
 
 
@@ -156,7 +160,7 @@ class DeploymentRows:
             DeploymentUnknownError: There is none of this id.
         """
         row = None
-        if deployment_id.isdecimal() and len(deployment_id) < 19:  # noqa: PLR2004 - SQLite's int64
+        if _DEPLOYMENT_ID.fullmatch(deployment_id):
             row = self._database.find(
                 "SELECT * FROM deployments WHERE id = ?"
                 " AND EXISTS (SELECT 1 FROM json_each(?) WHERE agent GLOB value)",

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from deployer import worker as threads
-from deployer.errors import SupervisordUnreachableError
+from deployer.errors import DeploymentUnknownError, SupervisordUnreachableError
 from deployer.model import Deployment, DeploymentStatus, Strategy
 from deployer.parts import Parts
 from deployer.settings import Settings
@@ -152,6 +152,20 @@ def test_what_waits_behind_a_half_done_deployment_is_carried_out_once_that_is_un
     assert rows.get(half_done.id).status is DeploymentStatus.ABANDONED
     assert rows.get(waiting.id).status is DeploymentStatus.SUCCEEDED
     assert deployments.reasons == ["the server ended"] * 2
+
+
+def test_a_deployment_is_canceled_under_the_id_that_was_given_out(
+    deployments: Deployments, worker: Worker
+) -> None:
+    worker.resume()
+    deployments.may_end.clear()
+    first = worker.submit(Request(PACKAGE, Strategy.REPLACE))
+
+    for spelling in (f"0{first.id}", f"{first.id} ", "\u0661"):
+        with pytest.raises(DeploymentUnknownError):
+            worker.cancel(spelling)
+
+    deployments.may_end.set()
 
 
 def test_who_deploys_again_after_a_cancel_does_not_join_what_is_canceled(
