@@ -238,7 +238,10 @@ def follow(
                 on_progress(nouns.Step.read(event.document))
     except (TooBusyError, NotStreamedError):
         return _look_until(session, deployment, deadline, wait_seconds, on_progress)
-    raise _overdue(_look(session, deployment.id, {"wait": 0}), wait_seconds)
+    last = _look(session, deployment.id, {"wait": 0})
+    if last.is_over:
+        return last
+    raise _overdue(last, wait_seconds)
 
 
 def _look_until(

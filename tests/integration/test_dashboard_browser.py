@@ -251,6 +251,24 @@ def test_an_agent_is_stopped_once_that_was_asked_and_started_again(
     assert is_same_page(browser)
 
 
+def test_an_act_that_goes_on_is_not_said_to_be_done(
+    browser: Browser, greeter: RunningServer
+) -> None:
+    show(browser, greeter)
+    browser.script(
+        "const ask = window.fetch;"
+        "window.fetch = (path, options) =>"
+        " ask(path.endsWith('/stop') ? `${path}?wait=0` : path, options);"
+    )
+
+    button(browser, f"Stop {GREETER}")
+    browser.until_text("#ask", f"Stop {GREETER}?")
+    browser.find("#ask-verb").click()
+
+    browser.until_text("#said", f"{GREETER} is still being stopped.")
+    browser.until_text(row(GREETER), "stopped")
+
+
 def test_who_says_no_when_asked_has_done_nothing(browser: Browser, greeter: RunningServer) -> None:
     show(browser, greeter)
     before = greeter.client.agent(GREETER).pid

@@ -277,6 +277,27 @@ def test_what_is_gone_when_its_removal_is_sent_again_was_removed_by_it() -> None
         client.remove("greeter")
 
 
+def test_a_removal_that_takes_longer_is_waited_for_until_the_agent_is_gone() -> None:
+    there = Answer(200, CONNECTION)
+    gone = problem(404, "agent-unknown", detail="No such agent: greeter")
+    answers = one_after_another(Answer(202, text=""), there, gone)
+    with client_of(answers) as (client, server):
+        client.remove("greeter")
+        assert server.calls == [
+            "DELETE /v1/agents/greeter?keep_data=false&wait=60",
+            *["GET /v1/agents/greeter"] * 2,
+        ]
+
+
+def test_a_removal_that_does_not_come_to_its_end_is_no_removal() -> None:
+    answers = one_after_another(Answer(202, text=""), Answer(200, CONNECTION))
+    with (
+        client_of(answers) as (client, _),
+        pytest.raises(WaitTimeoutError, match="greeter is removed: after 0 s it is still there"),
+    ):
+        client.remove("greeter", wait_seconds=0)
+
+
 @pytest.mark.parametrize(
     "put_off",
     [
@@ -737,3 +758,10 @@ def test_a_deployment_that_takes_too_long_is_left_at_its_deadline() -> None:
         pytest.raises(WaitTimeoutError, match="still at install"),
     ):
         client.deploy(ZIP, wait_seconds=0.6)
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed"])
+def test_a_deployment_that_is_over_at_the_deadline_is_no_late_one(status: str) -> None:
+    over = deployment(status, step("activate"))
+    with client_of(lambda _: Answer(200, over)) as (client, _):
+        assert client.follow_deployment("d1", wait_seconds=0).status == status

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from deployer.client import deploys, follows, nouns
-from deployer.client.calls.asking import ACT_SECONDS, PAGE, Asking, agent_path
+from deployer.client.calls.asking import ACT_SECONDS, PAGE, REMOVAL_SECONDS, Asking, agent_path
 from deployer.client.sub_agents import sub_agent_table
 from deployer.errors import WaitTimeoutError
 
@@ -107,10 +107,22 @@ class AgentCalls(Asking):
             self._act(agent_path(name, "kill"), wait_seconds=wait_seconds, key=key)
         )
 
-    def remove(self, name: str, *, keep_data: bool = False) -> None:
-        """Stop an agent and delete all of it, but for its data when that is to be kept."""
+    def remove(
+        self, name: str, *, keep_data: bool = False, wait_seconds: float = REMOVAL_SECONDS
+    ) -> None:
+        """Stop an agent and delete all of it, but for its data when that is to be kept.
+
+        Args:
+            name: The agent's.
+            keep_data: Leave its data directory for a later agent of this name.
+            wait_seconds: How long to wait until it is gone.
+
+        Raises:
+            AgentBusyError: Somebody else is at work on it.
+            WaitTimeoutError: It is still there after wait_seconds.
+        """
         params = {"keep_data": "true" if keep_data else "false"}
-        self._session.call("DELETE", agent_path(name), params=params, hold_seconds=ACT_SECONDS)
+        self._remove(agent_path(name), name, wait_seconds, params)
 
     def why(self, name: str) -> nouns.Why:
         """Ask why an agent is as it is."""

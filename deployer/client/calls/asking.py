@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 from deployer.client.answers import Answer, unreadable
-from deployer.errors import AgentUnknownError, SecretUnknownError
+from deployer.errors import (
+    AgentUnknownError,
+    DeployerError,
+    Kind,
+    SecretUnknownError,
+    WaitTimeoutError,
+)
 from deployer.secret_references import SECRET_NAME
 from deployer.vocabulary import AGENT_NAME
 
@@ -23,7 +30,12 @@ ACT_SECONDS: Final = 60.0
 LONGEST_HOLD_SECONDS: Final = 120
 """The server holds no request longer."""
 
+REMOVAL_SECONDS: Final = 180.0
+"""The server itself waits 120 s for whoever is at work on the agent, and stops it after that."""
+
 PAGE: Final = 100
+_ACCEPTED: Final = 202
+_POLL_SECONDS: Final = 0.5
 
 
 class Asking:
@@ -63,6 +75,47 @@ class Asking:
             idempotency_key=key or new_key(),
         )
         return reply.document
+
+    def _remove(
+        self, path: str, what: str, wait_seconds: float, params: Mapping[str, Any] | None = None
+    ) -> None:
+        """Delete something, and wait until it is gone.
+
+        Args:
+            path: Of what is deleted; 404 there says that it is gone.
+            what: The same in words.
+            wait_seconds: How long to wait.
+            params: Of the query.
+
+        Raises:
+            WaitTimeoutError: It is still there after wait_seconds.
+        """
+        deadline = time.monotonic() + wait_seconds
+        hold = max(0, min(int(ACT_SECONDS), int(wait_seconds)))
+        query = {**(params or {}), "wait": hold}
+        reply = self._session.call("DELETE", path, params=query, hold_seconds=hold)
+        if reply.status != _ACCEPTED:
+            return
+        while self._is_there(path):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeoutError(
+                    f"cannot say that {what} is removed: after {wait_seconds:g} s it is still"
+                    " there",
+                    cause=f"{what} is still there after {wait_seconds:g} s",
+                    hint="the removal goes on, unless somebody else is at work on the agent: look"
+                    " again, or ask again",
+                )
+            time.sleep(min(_POLL_SECONDS, left))
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            self._get(path)
+        except DeployerError as error:
+            if error.kind is Kind.UNKNOWN:
+                return False
+            raise
+        return True
 
     def _list(
         self, noun: type[_Noun], path: str, member: str, *, limit: int | None = None, **params: Any

@@ -2,6 +2,7 @@
 
 import { send } from "./session.js";
 
+const ACCEPTED = 202;
 const READ_MS = 6000;
 let forgetting = 0;
 
@@ -29,15 +30,16 @@ export function takeActs(settled) {
   document.addEventListener("click", async (click) => {
     const button = click.target.closest?.("button[data-act]");
     if (!button || button.getAttribute("aria-disabled") === "true") return;
-    const { act, ask, why, verb, body, done } = button.dataset;
+    const { act, ask, why, verb, body, done, pending } = button.dataset;
     if (ask && !(await isWanted(ask, why, verb))) return;
     const [method, path] = act.split(" ");
     // Not `disabled`, which would take the focus away from whoever uses the keyboard.
     button.dataset.busy = "";
     button.setAttribute("aria-disabled", "true");
     try {
-      await send(method, path, body);
-      say(done);
+      const status = await send(method, path, body);
+      // Not done yet, and nobody tells whether it will be: the page shows how it ends.
+      say(status === ACCEPTED && pending ? pending : done);
     } catch (error) {
       refuse(error.message);
     }

@@ -25,7 +25,7 @@ export async function logOut() {
   logIn();
 }
 
-/** Send a request; give its document, or throw an Error whose message says why not. */
+/** Send a request; give its answer's status, or throw an Error whose message says why not. */
 export async function send(method, path, body) {
   let answer;
   try {
@@ -37,9 +37,8 @@ export async function send(method, path, body) {
   } catch {
     throw new Error("The server cannot be reached.");
   }
-  const document = await answer.json().catch(() => ({}));
-  if (answer.ok) return document;
-  throw refusal(answer.status, document);
+  if (answer.ok) return answer.status;
+  throw refusal(answer.status, await answer.json().catch(() => ({})));
 }
 
 /** Make an error out of a problem document. */
