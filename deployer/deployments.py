@@ -131,6 +131,19 @@ class Deployments:
             ReleaseUnknownError: There is no such release.
             ReleaseInUseError: It is needed.
         """
+        self._forget(self.require_unneeded(agent, number))
+        self._store.events.add(
+            EventKind.RELEASE_DELETED, agent, f"release {number} of {agent} was deleted"
+        )
+
+    def require_unneeded(self, agent: str, number: int) -> Release:
+        """Give a release that may be deleted.
+
+        Raises:
+            AgentUnknownError: There is no such agent.
+            ReleaseUnknownError: There is no such release.
+            ReleaseInUseError: It is needed.
+        """
         owner = self._store.agents.get(agent)
         release = self._store.releases.get(agent, number)
         needed_as = {owner.current: "the current one", owner.previous: "the one to go back to"}
@@ -141,10 +154,7 @@ class Deployments:
                 f"cannot delete release {number} of {agent}: it is {needed_as[number]}",
                 cause=f"release {number} is {needed_as[number]}",
             )
-        self._forget(release)
-        self._store.events.add(
-            EventKind.RELEASE_DELETED, agent, f"release {number} of {agent} was deleted"
-        )
+        return release
 
     def finish_deleting(self, agent: str) -> None:
         """Delete what releases of an agent left whose deletion the server did not survive."""

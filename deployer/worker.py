@@ -133,22 +133,26 @@ class Worker:
             )
         return self.submit(self._again(release, idempotency_id))
 
-    def delete_release(self, agent: str, number: int) -> None:
-        """Delete a release that nobody needs.
+    def delete_release(self, agent: str, number: int) -> Future[None]:
+        """Delete a release that nobody needs, in a thread.
+
+        Returns:
+            The act, which raises what is raised here too, and AgentBusyError when somebody is at
+            work on the agent.
 
         Raises:
             AgentUnknownError: There is no such agent.
             ReleaseUnknownError: There is no such release.
             ReleaseInUseError: It is the current one, or the one to go back to.
-            AgentBusyError: Somebody is at work on the agent.
         """
+        self._deployments.require_unneeded(agent, number)  # before a thread is taken
 
         def delete() -> None:
             what = f"delete release {number} of {agent}"
             with self._locks.hold(agent, what, timeout_seconds=_SHORT_LOCK_SECONDS):
                 self._deployments.delete_release(agent, number)
 
-        self.act(delete).result()
+        return self.act(delete)
 
     def cancel(self, deployment_id: str) -> Deployment:
         """Ask a deployment to end before it is activated; one that is over stays as it is.

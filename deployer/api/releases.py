@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +14,7 @@ from deployer.api.answers import write
 from deployer.api.deployments import follow
 from deployer.api.idempotency import idempotency_id
 from deployer.api.operations import PAGE, WAIT, operation
+from deployer.api.permissions import caller_of
 from deployer.api.services import Services
 from deployer.errors import (
     AgentBusyError,
@@ -23,6 +25,8 @@ from deployer.errors import (
 from deployer.keys import Scope
 from deployer.launches import find_obstacle
 from deployer.parts import Parts
+
+_DELETE_SECONDS: Final = 60.0
 
 
 class RollbackRequest(BaseModel):
@@ -90,16 +94,26 @@ class OneRelease:
 
     @operation(
         "Delete a release",
-        {HTTPStatus.NO_CONTENT: None},
+        {HTTPStatus.NO_CONTENT: None, HTTPStatus.ACCEPTED: None},
         scope=Scope.DEPLOY,
         problems=(*problem_sets.AGENT, ReleaseUnknownError, ReleaseInUseError, AgentBusyError),
+        query=WAIT,
     )
     def on_delete(
-        self, _req: falcon.Request, resp: falcon.Response, agent: str, number: int
+        self, req: falcon.Request, resp: falcon.Response, agent: str, number: int
     ) -> None:
-        """Delete it, unless it is current or the one to go back to."""
-        self._services.worker.delete_release(agent, number)
-        resp.status = HTTPStatus.NO_CONTENT
+        """Delete it, unless it is current or the one to go back to.
+
+        204 when that is done within the wait, else 202.
+        """
+        seconds = inputs.wait_seconds(req, _DELETE_SECONDS)
+        future = self._services.worker.delete_release(agent, number)
+        if self._services.waiting.hold(future, seconds, inputs.is_gone(req), caller_of(req).who):
+            future.result()
+            resp.status = HTTPStatus.NO_CONTENT
+        else:
+            resp.status = HTTPStatus.ACCEPTED
+            resp.location = f"/v1/agents/{agent}/releases/{number}"
 
 
 def _document(parts: Parts, release: model.Release, owner: model.Agent) -> documents.Release:

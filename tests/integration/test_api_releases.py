@@ -8,7 +8,7 @@ import pytest
 
 from tests.contracts import Api, Contract, problem
 from tests.package_zips import zip_package
-from tests.servers import RunningServer
+from tests.servers import RunningServer, wait_until
 
 NAME = "released"
 PATH = f"/v1/agents/{NAME}"
@@ -126,3 +126,16 @@ def test_an_agent_with_one_release_has_none_to_go_back_to(
     document = problem(api.post("/v1/agents/single/rollback"), 400, "bad-request")
     assert document["cause"] == "no release to go back to"
     api.request("DELETE", "/v1/agents/single")
+
+
+def test_a_deletion_that_is_not_waited_for_goes_on(api: Api) -> None:
+    api.deploy(zip_package("stdlib_agent", name=NAME, version="4.0.0"), start="false")
+    row = api.get(PATH).json()
+    numbers = [each["number"] for each in api.get(f"{PATH}/releases").json()["releases"]]
+    number = next(each for each in numbers if each not in {row["release"], row["previous_release"]})
+
+    answer = api.request("DELETE", f"{PATH}/releases/{number}?wait=0")
+
+    # 204 only if it was over before anybody could look
+    assert (answer.status_code, answer.content) in {(202, b""), (204, b"")}
+    wait_until(lambda: api.get(f"{PATH}/releases/{number}").status_code == 404)

@@ -289,6 +289,16 @@ def test_a_removal_that_takes_longer_is_waited_for_until_the_agent_is_gone() -> 
         ]
 
 
+def test_a_release_that_is_still_being_deleted_is_not_gone() -> None:
+    answers = one_after_another(Answer(202, text=""), Answer(200, {"number": 2}))
+    with (
+        client_of(answers) as (client, server),
+        pytest.raises(WaitTimeoutError, match="release 2 of greeter is removed"),
+    ):
+        client.delete_release("greeter", 2, wait_seconds=0)
+    assert server.calls[0] == "DELETE /v1/agents/greeter/releases/2?wait=0"
+
+
 def test_a_removal_that_does_not_come_to_its_end_is_no_removal() -> None:
     answers = one_after_another(Answer(202, text=""), Answer(200, CONNECTION))
     with (

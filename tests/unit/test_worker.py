@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from deployer import worker as threads
-from deployer.errors import DeploymentUnknownError, SupervisordUnreachableError
+from deployer.errors import DeploymentUnknownError, ReleaseInUseError, SupervisordUnreachableError
 from deployer.model import Deployment, DeploymentStatus, Strategy
 from deployer.parts import Parts
 from deployer.settings import Settings
@@ -32,6 +32,7 @@ class Deployments:
         self.store = store
         self.errors: list[Exception] = []
         self.reasons: list[str] = []
+        self.deleted: list[int] = []
         self.may_end = threading.Event()
         self.may_end.set()
 
@@ -46,6 +47,12 @@ class Deployments:
         self.reasons.append(why)
         self._break()
         self.store.deployments.end(deployment, DeploymentStatus.ABANDONED)
+
+    def require_unneeded(self, _agent: str, _number: int) -> None:
+        self._break()
+
+    def delete_release(self, _agent: str, number: int) -> None:
+        self.deleted.append(number)
 
     def _break(self) -> None:
         if self.errors:
@@ -135,6 +142,23 @@ def test_nothing_begins_before_the_recovery_is_over(
 
     assert acted.result(20) == "done"
     wait_until(lambda: deployments.store.deployments.get(queued.id).status.is_over)
+
+
+def test_whoever_deletes_a_release_need_not_wait_until_the_recovery_is_over(
+    deployments: Deployments, worker: Worker
+) -> None:
+    deletion = worker.delete_release("greeter", 1)
+
+    assert not deletion.done()
+    worker.resume()
+    deletion.result(20)
+    assert deployments.deleted == [1]
+
+
+def test_a_release_that_is_needed_takes_no_thread(deployments: Deployments, worker: Worker) -> None:
+    deployments.errors = [ReleaseInUseError("cannot delete release 1 of greeter")]
+    with pytest.raises(ReleaseInUseError):
+        worker.delete_release("greeter", 1)
 
 
 def test_what_waits_behind_a_half_done_deployment_is_carried_out_once_that_is_undone(

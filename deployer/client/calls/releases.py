@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deployer.client import deploys, nouns
-from deployer.client.calls.asking import DEPLOY_SECONDS, Asking, agent_path
+from deployer.client.calls.asking import ACT_SECONDS, DEPLOY_SECONDS, Asking, agent_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,18 @@ class ReleaseCalls(Asking):
         )
         return deploys.outcome(deploys.follow(self._session, deployment, wait_seconds, on_progress))
 
-    def delete_release(self, name: str, number: int) -> None:
-        """Discard a release that is neither current nor needed to go back."""
-        self._session.call("DELETE", agent_path(name, "releases", str(int(number))))
+    def delete_release(self, name: str, number: int, *, wait_seconds: float = ACT_SECONDS) -> None:
+        """Discard a release that is neither current nor needed to go back.
+
+        Args:
+            name: The agent's.
+            number: The release's.
+            wait_seconds: How long to wait until it is gone.
+
+        Raises:
+            AgentBusyError: Somebody is at work on the agent.
+            ReleaseInUseError: It is needed.
+            WaitTimeoutError: It is still there after wait_seconds.
+        """
+        path = agent_path(name, "releases", str(int(number)))
+        self._remove(path, f"release {int(number)} of {name}", wait_seconds)
