@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from deployer.api import streams
 from deployer.api.services import Waiting
 from deployer.errors import DeployerError
 from deployer.logs import Follower
@@ -24,16 +25,18 @@ class FollowedLog:
     """A log on its way to a client: until that one has left, and for two minutes at most.
 
     It holds a thread, so it takes a place among the held requests; `close`, which the server calls
-    in any case, lets go of it.
+    in any case, lets go of it. No more is read while much waits for a client that reads slowly, for
+    the server would let the writer wait as long as that client likes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is given by its name
         self,
         path: Path,
         waiting: Waiting,
         is_gone: Callable[[], bool],
         *,
         who: str,
+        unsent_bytes: Callable[[], int] = lambda: 0,
         redact: Callable[[list[str]], list[str]] = list,
         recheck: Callable[[], None] = lambda: None,
         seconds: float = FOLLOW_SECONDS,
@@ -45,6 +48,7 @@ class FollowedLog:
             waiting: Places for held requests.
             is_gone: Tells that the client has left.
             who: Whose request it is.
+            unsent_bytes: Counts what was written and not yet taken.
             redact: Takes out of lines what nobody may read in them.
             recheck: Raises once the client may not look on any more.
             seconds: The longest time.
@@ -52,7 +56,8 @@ class FollowedLog:
         Raises:
             TooBusyError: As many requests as there may be are held already.
         """
-        self._is_gone = is_gone
+        self._is_gone: Callable[[], bool] = lambda: waiting.is_closed or is_gone()
+        self._unsent_bytes = unsent_bytes
         self._redact = redact
         self._recheck = recheck
         self._seconds = seconds
@@ -67,7 +72,11 @@ class FollowedLog:
         yield f"[the end of this log, and what is added within {self._seconds:.0f} s]\n".encode()
         checked_at = time.monotonic()
         deadline = checked_at + self._seconds
-        while time.monotonic() < deadline and not self._is_gone():
+
+        def is_over() -> bool:
+            return time.monotonic() >= deadline or self._is_gone()
+
+        while streams.has_room(self._unsent_bytes, is_over) and not is_over():
             if time.monotonic() - checked_at >= RECHECK_SECONDS:
                 try:
                     self._recheck()

@@ -30,10 +30,12 @@ HEARTBEAT_SECONDS: Final = 10.0
 UNSENT_BYTES: Final = 256 * 1024
 """How much waits for a client at most, beside the one event in hand, before its source rests."""
 
+STUCK_SECONDS: Final = 60.0
+"""How long a client may take nothing of what waits for it."""
+
 _RETRY: Final = b"retry: 1000\n\n"
 _HEARTBEAT: Final = b":\n\n"
 _RECHECK_SECONDS: Final = 5.0
-_STUCK_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.1
 _BREAKS: Final = re.compile(r"[\r\n]")
 
@@ -117,7 +119,7 @@ def send(
     if req.method != "HEAD":
         connection = Connection(
             is_gone=lambda: waiting.is_closed or inputs.is_gone(req)(),
-            unsent_bytes=partial(_unsent_bytes, req),
+            unsent_bytes=partial(unsent_bytes, req),
             # As at the gate: whoever may not come in any more is not told any more either.
             recheck=getattr(req.context, "recheck", lambda: None),
             who=caller_of(req).who,
@@ -165,7 +167,7 @@ class EventStream:
         *,
         seconds: float | None = None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
-        stuck_seconds: float = _STUCK_SECONDS,
+        stuck_seconds: float = STUCK_SECONDS,
     ) -> None:
         """Take a place.
 
@@ -221,26 +223,43 @@ class EventStream:
             elif time.monotonic() - spoken_at >= self._heartbeat_seconds:
                 yield _HEARTBEAT
                 spoken_at = time.monotonic()
-            if self._is_over() or not self._has_room():
+            if self._is_over() or not has_room(
+                self._connection.unsent_bytes,
+                lambda: self._is_over() or self._connection.is_gone(),
+                self._stuck_seconds,
+            ):
                 return
 
     def _is_over(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    def _has_room(self) -> bool:
-        """Wait until the client has taken enough; False: it has left, or takes nothing."""
-        least, taken_at = self._connection.unsent_bytes(), time.monotonic()
-        while (unsent := self._connection.unsent_bytes()) > UNSENT_BYTES:
-            if unsent < least:
-                least, taken_at = unsent, time.monotonic()
-            is_stuck = time.monotonic() - taken_at > self._stuck_seconds
-            if is_stuck or self._is_over() or self._connection.is_gone():
-                return False
-            time.sleep(_PAUSE_SECONDS)
-        return True
+
+def has_room(
+    unsent_bytes: Callable[[], int],
+    is_over: Callable[[], bool],
+    stuck_seconds: float = STUCK_SECONDS,
+) -> bool:
+    """Wait until a client has taken enough.
+
+    Args:
+        unsent_bytes: Counts what was written and not yet taken.
+        is_over: Tells that nothing more is to be sent.
+        stuck_seconds: How long the client may take nothing.
+
+    Returns:
+        False: there is nobody to send more to.
+    """
+    least, taken_at = unsent_bytes(), time.monotonic()
+    while (unsent := unsent_bytes()) > UNSENT_BYTES:
+        if unsent < least:
+            least, taken_at = unsent, time.monotonic()
+        if time.monotonic() - taken_at > stuck_seconds or is_over():
+            return False
+        time.sleep(_PAUSE_SECONDS)
+    return True
 
 
-def _unsent_bytes(req: falcon.Request) -> int:
+def unsent_bytes(req: falcon.Request) -> int:
     """Count what waitress holds for this client; 0 under a server that does not say.
 
     waitress would hold 16 MiB for each before it let the writer wait, and let it wait for ever.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ import falcon
 import requests
 
 from deployer.agent_secrets import AgentSecrets
-from deployer.api import inputs, permissions
+from deployer.api import inputs, permissions, streams
 from deployer.api.followed_logs import FollowedLog
 from deployer.api.operations import operation
 from deployer.api.origins import require_own_page
@@ -111,6 +112,7 @@ class SupervisorUi:
                 self._waiting,
                 inputs.is_gone(req),
                 who=permissions.caller_of(req).who,
+                unsent_bytes=partial(streams.unsent_bytes, req),
                 recheck=req.context.recheck,
                 redact=lambda lines: self._secrets.redact_program(followed["program"], lines),
             )

@@ -12,6 +12,7 @@ import pytest
 from deployer.api import followed_logs
 from deployer.api.followed_logs import FollowedLog
 from deployer.api.services import Waiting
+from deployer.api.streams import UNSENT_BYTES
 from deployer.errors import AuthenticationRequiredError, TooBusyError
 
 
@@ -51,6 +52,44 @@ def test_it_ends_when_its_client_has_left(path: Path) -> None:
     next(blocks)
     has_left.set()
     assert list(blocks) == []
+    log.close()
+
+
+def test_it_ends_when_the_server_ends(path: Path) -> None:
+    waiting = Waiting(1)
+    log = FollowedLog(path, waiting, lambda: False, who="key:0", seconds=60)
+    blocks = iter(log)
+    next(blocks)
+    waiting.close()
+    assert list(blocks) == []
+    log.close()
+
+
+@pytest.mark.parametrize("has_left", [False, True], ids=["its time is over", "it has left"])
+def test_a_client_that_does_not_read_is_sent_no_more(path: Path, *, has_left: bool) -> None:
+    seconds = 60 if has_left else 0.3
+    full = UNSENT_BYTES + 1
+    left = threading.Event()
+    log = FollowedLog(
+        path, Waiting(1), left.is_set, who="key:0", unsent_bytes=lambda: full, seconds=seconds
+    )
+    blocks = iter(log)
+    next(blocks)
+    if has_left:
+        left.set()
+    assert list(blocks) == []
+    log.close()
+
+
+def test_what_waits_for_a_client_is_taken_before_more_is_read(path: Path) -> None:
+    unsent = iter([UNSENT_BYTES + 1, UNSENT_BYTES + 1, UNSENT_BYTES])
+    log = FollowedLog(
+        path, Waiting(1), lambda: False, who="key:0", unsent_bytes=lambda: next(unsent), seconds=60
+    )
+    blocks = iter(log)
+    next(blocks)
+    assert next(blocks).splitlines()[-1] == b"line 29"
+    assert list(unsent) == []
     log.close()
 
 
