@@ -16,11 +16,12 @@ DEEPEST: Final = 32
 """Tables and lists inside each other, and parts of a dotted key."""
 
 _TOML_TOKEN: Final = re.compile(
-    # An unterminated string of three quotes runs to the end: there tomli gives up as well.
+    # An unterminated string runs to the end, one of a single quote to that of its line: there tomli
+    # gives up as well. Were it no match, each quote in it would be tried as the beginning of one.
     r'"""(?:\\.|[^\\])*?(?:"{3,5}|\Z)'
     r"|'''.*?(?:'{3,5}|\Z)"
-    r'|"(?:\\.|[^"\\\n])*"'
-    r"|'[^'\n]*'"
+    r'|"(?:\\.|[^"\\\n])*"?'
+    r"|'[^'\n]*'?"
     r"|#[^\n]*"
     r"|[.\[\]{}=,\n]",
     re.DOTALL,

@@ -28,12 +28,14 @@ _MOST_PROBLEMS: Final = 50
 _LONGEST_SHOWN: Final = 80
 
 _ODD_BREAK: Final = re.compile(r"\r(?!\n)|[\x00\v\f\x1c-\x1e\x85\u2028\u2029]")
-_COMMENT: Final = re.compile(r"(?:^|\s+)#.*$")
+_COMMENT: Final = re.compile(r"(?:^|(?<=\s))#.*$")
 _CODING: Final = re.compile(r"\s*#.*?coding[:=]\s*([-\w.]+)")  # PEP 263, as pip reads it
 _HASH: Final = re.compile(r"\s--hash(?:=|\s+)(\S+)\s*$")
 _SHA256: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _ARCHIVE: Final = re.compile(r"\.(?:whl|zip|egg|tgz|tar(?:\.\w+)?)$", re.IGNORECASE)
-_DIRECT: Final = re.compile(r"[\w.\[\], -]+?\s*@\s*(https://[^\s;#@?\\]+)\s*(?:\s;.*)?", re.ASCII)
+_DIRECT: Final = re.compile(
+    r"[\w.\[\], -]*[\w.\]-]\s*@\s*(https://[^\s;#@?\\]+)\s*(?:\s;.*)?", re.ASCII
+)
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|.*\s@\s|[\w.\[\],-]+@")
 
 
@@ -210,7 +212,8 @@ def _logical_lines(text: str, filename: str, problems: list[Problem]) -> Iterato
         coding = _CODING.match(line) if number <= 2 else None  # noqa: PLR2004  # PEP 263's two
         if coding and coding[1].lower() not in {"utf-8", "utf8"}:
             problems.append(Problem(where, f"declares the encoding {coding[1]}: save it as UTF-8"))
-        stripped = _COMMENT.sub("", line)
+        code = _COMMENT.sub("", line)
+        stripped = code if code == line else code.rstrip()
         if stripped != line and line.endswith("\\"):
             problems.append(Problem(where, "ends a comment with a backslash: readers differ on it"))
         begun = begun or number

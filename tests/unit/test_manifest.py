@@ -402,6 +402,22 @@ def test_what_is_nested_too_deeply_is_refused_at_once(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        'A = "' + '\\"' * 30_000,
+        "A = '" + "\n'" * 20_000,
+        'A = """' + '\\"' * 30_000,
+    ],
+)
+def test_a_text_without_an_end_is_refused_at_once(text: str) -> None:
+    began = time.process_time()
+
+    assert problems(f"{MINIMAL}{text}\n")[0].startswith("agent.toml: is not TOML")
+
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         f"description = {'a.' * 100!r}",
         f'description = """{"[" * 100}\n{"." * 100}"""',
         f"description = '''{'[' * 100}'''",

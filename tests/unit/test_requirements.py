@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import string
+import time
 
 import pytest
 from hypothesis import example, given
@@ -24,6 +26,27 @@ def problems(text: str | bytes) -> list[str]:
     with pytest.raises(RequirementsInvalidError) as caught:
         parse_requirements(text)
     return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a" + " " * 60_000 + "b",
+        "a, " * 20_000,
+        "a" * 60_000,
+        "a" + " --hash" * 8_000,
+        "six --hash" + " " * 60_000,
+        "six @ https://" + "a " * 20_000,
+        " " * 60_000 + "#",
+    ],
+)
+def test_a_long_line_is_judged_at_once(line: str) -> None:
+    began = time.process_time()
+    with contextlib.suppress(RequirementsInvalidError):
+        parse_requirements(line)
+    with contextlib.suppress(ValueError):
+        parse_requirement(line, Rules(allow_direct_urls=True))
+    assert time.process_time() - began < 1
 
 
 def test_comments_blanks_markers_extras_and_continuations_are_taken() -> None:
