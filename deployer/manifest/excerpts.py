@@ -1,65 +1,67 @@
-"""What of a manifest is shown to whoever may read the agent: nothing that looks like a secret."""
+"""What of a manifest is shown to whoever may read the agent: nothing that may be a secret."""
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from deployer.manifest import Manifest
 
 HIDDEN: Final = "[hidden]"
 
-_SECRET_NAME: Final = re.compile(
-    r"(?:^|[^a-z])(?:env|headers)$|keys?$|tokens?$|secret|passw|credential|authorization",
-    re.IGNORECASE,
+_OWN: Final = ("agent", "dependencies", "resources", "deployment", "health")
+_ATOLLS: Final = ("llm", "mcp_servers", "sub_agents")
+_OPEN_TEXTS: Final = frozenset(
+    (
+        *("model", "provider", "transport", "type", "name", "description", "version"),
+        *("command", "url", "base_url", "endpoint", "host"),
+    )
 )
-_OPTION: Final = re.compile(r"--?(?P<name>[\w-]+)(?P<value>=.*)?", re.DOTALL)
-_LOGIN: Final = re.compile(r"(?<=://)[^/@\s]+@")
+"""Keys whose texts are shown in ATOLL's tables. Any other text may be a secret, or hold one."""
 
 
 def excerpt(manifest: Manifest) -> dict[str, Any]:
-    """Give what the author wrote in the tables that are known, as JSON's types.
+    """Give what the author wrote, as JSON's types.
 
-    Left out are ``[env]`` and tables that are not known; ``[hidden]`` stands for values below
-    ``env`` and ``headers``, values whose name is that of a secret (``api_key``, ``password``), what
-    follows such an option in a list of arguments, and logins in addresses.
+    Of our own tables all keys that are known, without ``[env]``; of ATOLL's all numbers and flags,
+    and texts under names that tell nothing secret (``model``, ``url``, the first word of
+    ``command``). ``[hidden]`` stands for other texts, and for logins and queries of addresses.
     """
     tables = manifest.model_dump(mode="json", exclude_unset=True, exclude={"env"})
-    return {name: _shown(table) for name, table in tables.items() if name in Manifest.model_fields}
-
-
-def _shown(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: _hidden(each) if _is_secret(name) else _shown(each)
-            for name, each in value.items()
-        }
-    if isinstance(value, list):
-        return _shown_arguments(value)
-    return _LOGIN.sub(f"{HIDDEN}@", value) if isinstance(value, str) else value
-
-
-def _is_secret(name: str) -> bool:
-    return _SECRET_NAME.search(name) is not None
-
-
-def _hidden(value: Any) -> Any:
-    """Hide every text, also those deeper down; the names below stay."""
-    if isinstance(value, dict):
-        return {name: _hidden(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_hidden(each) for each in value]
-    return HIDDEN if isinstance(value, str) else value
-
-
-def _shown_arguments(values: list[Any]) -> list[Any]:
-    shown, is_secret = [], False
-    for value in values:
-        option = _OPTION.fullmatch(value) if isinstance(value, str) else None
-        names_secret = option is not None and _is_secret(option["name"])
-        if names_secret and option is not None and option["value"]:
-            shown.append(value.removesuffix(option["value"]) + f"={HIDDEN}")
-        else:
-            shown.append(HIDDEN if is_secret and option is None else _shown(value))
-        is_secret = names_secret and option is not None and not option["value"]
+    shown: dict[str, Any] = {}
+    for name, table in tables.items():
+        if name in _OWN and table is not None:
+            known = type(getattr(manifest, name)).model_fields
+            shown[name] = {key: _public(value) for key, value in table.items() if key in known}
+        elif name in _ATOLLS:
+            shown[name] = _foreign(table)
     return shown
+
+
+def _public(value: Any) -> Any:
+    """Show a value of ours, with addresses less what may let somebody in."""
+    if isinstance(value, list):
+        return [_public(each) for each in value]
+    return " ".join(map(_address, value.split(" "))) if isinstance(value, str) else value
+
+
+def _foreign(value: Any, name: str = "") -> Any:
+    """Show a value of a table whose keys are not ours to know."""
+    if isinstance(value, dict):
+        return {key: _foreign(each, key) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_foreign(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    if name not in _OPEN_TEXTS or (name == "command" and "=" in value.partition(" ")[0]):
+        return HIDDEN
+    return _address(value.partition(" ")[0]) if name == "command" else _public(value)
+
+
+def _address(word: str) -> str:
+    scheme, separator, rest = word.partition("://")
+    if not separator:
+        return word
+    login, at, place = rest.rpartition("@")
+    place, query, _ = place.partition("?")
+    hidden = f"{HIDDEN}@" if at and login else ""
+    return f"{scheme}://{hidden}{place}{f'?{HIDDEN}' if query else ''}"
