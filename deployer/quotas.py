@@ -54,7 +54,7 @@ class Quotas:
             if view.release is None:
                 continue
             limit = self._runs.allowance(view.release).disk_bytes
-            sentence = _breach(scans[view.agent.name], limit)
+            sentence = breach(scans[view.agent.name], limit)
             if sentence:
                 sentences[view.agent.name] = sentence
         news = [name for name in sentences if not self._breaches.of(name)]
@@ -85,8 +85,16 @@ class Quotas:
             _log.warning("cannot stop %s: %s", name, error.detail)
 
 
-def _breach(scan: DiskScan, limit: int | None) -> str:
-    if limit is None or scan.size_bytes <= limit:
+def breach(scan: DiskScan, limit: int | None) -> str:
+    """Say in what an agent is over its limit, such as ``has ... on the disk``; empty: it is not."""
+    if limit is None:
+        return ""
+    if scan.is_deep:
+        return (
+            "has folders so deep inside each other that what is in them cannot be measured, and may"
+            f" have {size_text(limit)} on the disk"
+        )
+    if scan.size_bytes <= limit:
         return ""
     least = "" if scan.is_whole else "at least "
     return f"has {least}{size_text(scan.size_bytes)} on the disk and may have {size_text(limit)}"

@@ -2,7 +2,8 @@
 
 A directory may hold a million files, which take seconds to look at: in a process of its own that
 keeps nobody waiting, and can be ended when it takes too long. Run as ``python -I -S disk_scans.py
-SECONDS DIRECTORY...``, it prints a line for each directory: bytes, entries, whether that is all.
+SECONDS DIRECTORY...``, it prints a line for each directory: bytes, entries, whether that is all,
+whether there is more too deep down.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ class DiskScan:
         size_bytes: That the disk holds for it; of a file with several names once.
         entries: Files and folders.
         is_whole: False: there is more, for it took too long or lies too deep.
+        is_deep: There are folders too deep to be looked into.
     """
 
     size_bytes: int = 0
     entries: int = 0
     is_whole: bool = True
+    is_deep: bool = False
 
 
 def scan_disks(groups: Iterable[Iterable[Path]], seconds: float) -> list[DiskScan]:
@@ -89,7 +92,7 @@ def scan(directory: str, seconds: float) -> DiskScan:
                     continue
                 linked.add(identity)
             size_bytes += status.st_blocks * _BLOCK_BYTES
-    return DiskScan(size_bytes, entries, walk.is_whole)
+    return DiskScan(size_bytes, entries, walk.is_whole and not walk.is_deep, walk.is_deep)
 
 
 class _Walk:
@@ -98,11 +101,13 @@ class _Walk:
     It goes by descriptors, so that a folder which becomes a link meanwhile leads nowhere.
 
     Attributes:
-        is_whole: Whether it has come by everything so far.
+        is_whole: Whether there was time for everything.
+        is_deep: Whether it has passed folders over that lie too deep.
     """
 
     def __init__(self) -> None:
         self.is_whole = True
+        self.is_deep = False
         self._folders: list[tuple[int, os._ScandirIterator[str]]] = []
 
     def entries(self, directory: str) -> Generator[os.stat_result, None, None]:
@@ -134,7 +139,7 @@ class _Walk:
 
     def _enter(self, name: str, folder: int | None) -> None:
         if len(self._folders) >= _DEEPEST:
-            self.is_whole = False
+            self.is_deep = True
             return
         with contextlib.suppress(OSError):  # it is gone, or not ours to look into
             below = _open(name, folder)
@@ -149,11 +154,12 @@ def _open(name: str, folder: int | None) -> int:
 def _sum(lines: Iterable[str]) -> DiskScan:
     total = DiskScan()
     for line in lines:
-        size_bytes, entries, is_whole = map(int, line.split())
+        size_bytes, entries, is_whole, is_deep = map(int, line.split())
         total = DiskScan(
             total.size_bytes + size_bytes,
             total.entries + entries,
             total.is_whole and bool(is_whole),
+            total.is_deep or bool(is_deep),
         )
     return total
 
@@ -165,7 +171,8 @@ def _main(arguments: list[str]) -> None:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     for directory in directories:
         found = scan(directory, float(seconds))
-        sys.stdout.write(f"{found.size_bytes} {found.entries} {int(found.is_whole)}\n")
+        flags = f"{found.is_whole:d} {found.is_deep:d}"
+        sys.stdout.write(f"{found.size_bytes} {found.entries} {flags}\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from deployer.limits.disk_scans import DiskScan, scan, scan_disks
+from deployer.quotas import breach
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, wait_until
 
@@ -91,7 +92,11 @@ def test_a_very_deep_tree_is_looked_at_as_far_as_it_goes(tmp_path: Path) -> None
 
     found = scan(str(tmp_path), 10)
 
-    assert (found.entries, found.is_whole) == (128, False)
+    assert (found.entries, found.is_whole, found.is_deep) == (128, False, True)
+    (summed,) = scan_disks([[tmp_path]], 10)
+    assert summed == found
+    assert "cannot be measured" in breach(summed, 10**12)
+    assert not breach(summed, None)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     remove_deep(tmp_path / "d")
 
