@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import sys
@@ -39,6 +40,7 @@ BUILD_PROGRAM: Final = "build--0"
 
 _LARGEST_LIST: Final = 4 * 1024**2
 _LARGEST_WHEEL: Final = 1024**3
+_WHEEL: Final = re.compile(r"[A-Za-z0-9_.+!-]+\.whl")
 _MOST_WHEELS: Final = 1000
 _CHUNK: Final = 1024**2
 _LOOK_SECONDS: Final = 0.1
@@ -392,6 +394,9 @@ def _names(folder: int) -> Iterator[str]:
 
 
 def _named(wheel: str) -> tuple[str, str]:
+    # The parser of names lets line breaks through, and this one becomes part of a lock.
+    if not _WHEEL.fullmatch(wheel):
+        raise _odd(Path(ascii(wheel)), "no name of a wheel")
     try:
         name, version, _, _ = parse_wheel_filename(wheel)
     except InvalidWheelFilename as error:
