@@ -106,6 +106,7 @@ def test_the_next_try_comes_when_it_is_due_and_not_a_turn_later(
     seconds: list[float] = []
     while len(seconds) < 3 and not any(each < 0.3 + _TURN_SECONDS for each in seconds):
         plugin.supervisord.stop(NAME)
+        plugin.wait_for(NAME, State.STOPPED)
         plugin.supervisord.start(NAME)
         kill_and_wait(plugin, settle(plugin))  # the first is back at once
         seconds.append(kill_and_wait(plugin, settle(plugin)))
