@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final
 
@@ -15,7 +16,19 @@ from deployer.api.answers import write
 from deployer.api.operations import PAGE, WAIT, operation
 from deployer.api.permissions import caller_of
 from deployer.api.services import Services
-from deployer.errors import AgentUnknownError, BadRequestError, TooBusyError, WaitTimeoutError
+from deployer.errors import (
+    AgentBusyError,
+    AgentUnknownError,
+    BadRequestError,
+    NotInstalledError,
+    ReleaseDamagedError,
+    SecretsKeyError,
+    SecretUnavailableError,
+    SecretUnreadableError,
+    SupervisordUnreachableError,
+    TooBusyError,
+    WaitTimeoutError,
+)
 from deployer.keys import Scope
 from deployer.statuses import AgentStatus, AgentView
 
@@ -23,6 +36,17 @@ _ACT_SECONDS: Final = 60.0
 _WAIT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
 _ACT_PROBLEMS: Final = (*problem_sets.AGENT, *problem_sets.ACT)
+_REFUSALS: Final = (
+    AgentUnknownError,
+    AgentBusyError,
+    NotInstalledError,
+    ReleaseDamagedError,
+    SecretUnavailableError,
+    SecretUnreadableError,
+    SecretsKeyError,
+    SupervisordUnreachableError,
+)
+"""What an act says while the agent's process is still as it was."""
 
 
 def called_host(req: falcon.Request, services: Services) -> str:
@@ -58,12 +82,25 @@ def answer_act(
     """
     name, future = act
     if services.waiting.hold(future, seconds, inputs.is_gone(req), caller_of(req).who):
-        view = future.result()
+        with _telling_what_was_done(req):
+            view = future.result()
     else:
         view = services.agents.view(name)
         resp.status = HTTPStatus.ACCEPTED
         resp.location = f"/v1/agents/{name}"
     write(resp, documents.connection(view, called_host(req, services)))
+
+
+@contextmanager
+def _telling_what_was_done(req: falcon.Request) -> Iterator[None]:
+    """Mark a request whose act fails after it was begun: its key is not free for another try."""
+    try:
+        yield
+    except _REFUSALS:
+        raise
+    except Exception:
+        req.context.is_begun = True  # however it ends, it is what came of the request
+        raise
 
 
 class Agents:
@@ -180,7 +217,8 @@ class AgentKill:
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
         """End its process now, in this very thread: those for acts may all be waiting."""
-        view = self._services.agents.kill(agent)
+        with _telling_what_was_done(req):
+            view = self._services.agents.kill(agent)
         write(resp, documents.connection(view, called_host(req, self._services)))
 
 

@@ -157,3 +157,16 @@ def test_a_package_that_is_unknown_leaves_the_key_free(api: Api, key: Headers) -
 
 def md5_of(package: bytes) -> str:
     return hashlib.md5(package).hexdigest()  # noqa: S324 - the protocol's name
+
+
+def test_an_act_that_failed_after_it_was_begun_is_not_done_again(api: Api, key: Headers) -> None:
+    name = "dies-at-once"
+    problem(api.post(f"/v1/agents/{name}/start", headers=key), 404, "agent-unknown")
+    api.deploy(zip_package("exits_at_once", name=name), start="false")
+
+    first = api.post(f"/v1/agents/{name}/start", headers=key)
+    second = api.post(f"/v1/agents/{name}/start", headers=key)
+
+    problem(first, 422, "agent-not-healthy")
+    assert second.json() == first.json()
+    assert second.headers[REPLAYED] == "true"
