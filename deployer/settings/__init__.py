@@ -103,7 +103,8 @@ class LimitSettings(Section):
         agent_pids: The same for processes and threads.
         agent_disk: The same for what lies in the directories that it may write.
         mechanisms: What may hold agents to their limits; what works here is used, the first best.
-        waiting_requests: Held or streaming requests at once; one key has half of them at most.
+        waiting_requests: Held or streaming requests at once; one key has half of them at most. More
+            than 16 count as 16, as the others need threads too.
         atoll_wait_seconds: How long a request of ATOLL's client is held; it gives up after 30.
     """
 
