@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -77,12 +76,12 @@ class DeploymentEvents:
 def course(deployment: model.Deployment) -> list[model.Step]:
     """List what happened to a deployment's steps in its order: each as it began, and as it ended.
 
-    Only ever added to, so that its length is a cursor.
+    Only ever added to, so that its length is a cursor. Each step ends before the next one begins;
+    their times do not tell, as a clock may be set back meanwhile.
     """
-    moments: list[tuple[datetime, int, bool, model.Step]] = []
-    for place, step in enumerate(deployment.steps):
-        begun = replace(step, ended_at=None, outcome=Outcome.RUNNING, message="")
-        moments.append((step.started_at, place, False, begun))
+    happened: list[model.Step] = []
+    for step in deployment.steps:
+        happened.append(replace(step, ended_at=None, outcome=Outcome.RUNNING, message=""))
         if step.ended_at is not None:
-            moments.append((step.ended_at, place, True, step))
-    return [step for *_, step in sorted(moments, key=lambda each: each[:3])]
+            happened.append(step)
+    return happened
