@@ -72,10 +72,30 @@ class Diagnoses:
         """
         return causes.explain_unhealthy(
             answer,
-            listening=ports.listening_ports(pid),
+            listening=self.ports_of(release, pid),
             port=port,
             path=health_check_of(release, self._parts.settings).path,
         )
+
+    def ports_of(self, release: Release, pid: int) -> set[int]:
+        """Find the ports that a release listens on, without those of others of its agent that run.
+
+        Where only its user can be told, theirs would count as its own.
+
+        Args:
+            release: What runs.
+            pid: Its main process.
+        """
+        processes = self._parts.processes.all()
+        others = {
+            lease.port
+            for lease in self._parts.store.leases.all()
+            if lease.agent == release.agent
+            and lease.program != release.program
+            and (other := processes.get(lease.program)) is not None
+            and other.state.is_alive
+        }
+        return ports.listening_ports(pid) - others
 
     def _circumstances(
         self, release: Release, port: int, memory_limit: int | None

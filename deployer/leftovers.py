@@ -74,7 +74,8 @@ def end_processes_of(uid: int, root: Path) -> list[int]:
     Args:
         uid: Of an agent of which nothing may run.
         root: The state directory. Should another server have given the same number to an agent of
-            its own, whose processes carry its marker, those are left alone.
+            its own, whose processes carry its marker, those are left alone; not where variables of
+            others cannot be read (root without CAP_SYS_PTRACE): what escapes would live on.
 
     Returns:
         The pids of what was found at first.
@@ -123,11 +124,22 @@ def _processes_of(uid: int, root: Path | None = None) -> list[int]:
             status = Path(entry.path, "status").read_bytes()
             if b"\nUid:\t%d\t" % uid not in status or b"\nState:\tZ" in status:
                 continue
-            markers = Path(entry.path, "environ").read_bytes().split(b"\0") if root else []
-            others = [each for each in markers if each.startswith(f"{MARKER}=".encode())]
-            if root is None or not _is_of_another_server(others, uid, root):
+            if root is None or not _is_of_another_server(_markers_of(entry.path), uid, root):
                 found.append(int(entry.name))
     return found
+
+
+def _markers_of(process: str) -> list[bytes]:
+    """Read which servers a process says it is of; none where its variables are closed to us.
+
+    Raises:
+        OSError: It is gone.
+    """
+    try:
+        variables = Path(process, "environ").read_bytes()
+    except PermissionError:
+        return []
+    return [each for each in variables.split(b"\0") if each.startswith(f"{MARKER}=".encode())]
 
 
 def _is_of_another_server(markers: list[bytes], uid: int, root: Path) -> bool:

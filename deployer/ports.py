@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import psutil
 
@@ -28,6 +29,20 @@ _NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPRO
 """What binding ``::`` fails with on a machine without IPv6, or with IPv6 turned off."""
 
 
+class _Listener(NamedTuple):
+    """A socket that listens.
+
+    Attributes:
+        port: Where.
+        uid: Of whoever made it, or was given it.
+        waiting: Connections that nobody has accepted yet.
+    """
+
+    port: int
+    uid: int
+    waiting: int
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """The process that listens on a port.
@@ -35,7 +50,7 @@ class Holder:
     Attributes:
         pid: None when the process belongs to another user and we may not look.
         name: The program's short name, such as ``nginx``; empty when unknown.
-        user: Whose it is; empty when unknown.
+        user: Whose it is, a name or a number; empty when unknown.
         command: Its command line, cut to 120 characters; empty when unknown.
     """
 
@@ -47,7 +62,7 @@ class Holder:
     def __str__(self) -> str:
         """Give the words for a cause, such as ``pid 812 nginx``."""
         if self.pid is None:
-            return "a process of another user"
+            return f"a process of user {self.user}" if self.user else "a process of another user"
         return f"pid {self.pid} {self.name}".rstrip()
 
 
@@ -154,7 +169,10 @@ def holder_of(port: int) -> Holder | None:
     if not pids:
         return None
     visible = [pid for pid in pids if pid is not None]
-    return _describe(min(visible)) if visible else Holder(None)
+    if visible:
+        return _describe(min(visible))
+    uid = next((each.uid for each in _listeners() if each.port == port), None)
+    return Holder(None, user="" if uid is None else _name_of(uid))
 
 
 def describe_holder(port: int) -> str:
@@ -203,7 +221,8 @@ def listening_ports(pid: int) -> set[int]:
         pid: The main process, which leads its own process group; it may have ended already.
 
     Returns:
-        Port numbers; without those of processes that we may not look into.
+        Port numbers. Where we may not look into a process (root needs CAP_SYS_PTRACE for those of
+        others), it is all that its user listens on; none if that is our own, for too many share it.
     """
     return {port for process in _process_tree(pid) for port in _ports_of(process)}
 
@@ -250,17 +269,21 @@ def count_waiting(port: int) -> int:
         Of all its listeners together, as proc_net_tcp of the Linux kernel's documentation puts
         it; 0 where the system does not say.
     """
-    waiting = 0
+    return sum(each.waiting for each in _listeners() if each.port == port)
+
+
+def _listeners() -> Iterator[_Listener]:
+    """Read the kernel's tables, which anybody may; nothing where there are none."""
     for table in _TCP_TABLES:
         try:
             lines = table.read_text(encoding="ascii").splitlines()[1:]
         except OSError:
             continue
         for line in lines:
-            _, local, _, state, queues, *_ = line.split(maxsplit=5)
-            if state == _LISTEN and int(local.rpartition(":")[2], 16) == port:
-                waiting += int(queues.rpartition(":")[2], 16)
-    return waiting
+            _, local, _, state, queues, _, _, uid, _ = line.split(maxsplit=8)
+            if state == _LISTEN:
+                port, waiting = local.rpartition(":")[2], queues.rpartition(":")[2]
+                yield _Listener(int(port, 16), int(uid), int(waiting, 16))
 
 
 def _has_open(pid: int, names: Collection[str]) -> bool:
@@ -302,10 +325,28 @@ def _group_of(pid: int) -> int | None:
 def _ports_of(process: psutil.Process) -> set[int]:
     try:
         connections = process.net_connections("tcp")
+    except psutil.AccessDenied:
+        return _ports_of_user(process)
     except psutil.Error:
         return set()
     found = {_listening_on(connection) for connection in connections}
     return {port for port in found if port is not None}
+
+
+def _ports_of_user(process: psutil.Process) -> set[int]:
+    """Find what the user of a process listens on, who must be another one than ours."""
+    try:
+        uid = process.uids().effective
+    except psutil.Error:
+        return set()
+    return set() if uid == os.geteuid() else {each.port for each in _listeners() if each.uid == uid}
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _listening_on(connection: sconn | pconn) -> int | None:

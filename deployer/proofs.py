@@ -147,7 +147,9 @@ class Proofs:
 
     def _unhealthy(self, run: Run, answer: Answer, log: RunLog) -> StartError:
         if self._sockets.is_ignored_by(run.release, run.port):
-            cause = causes.explain_unaccepted(run.port, ports.listening_ports(run.pid))
+            cause = causes.explain_unaccepted(
+                run.port, self._diagnoses.ports_of(run.release, run.pid)
+            )
         else:
             cause = self._diagnoses.of_answer(run.release, answer, run.pid, run.port)
         seconds = time.monotonic() - run.began

@@ -50,6 +50,7 @@ class RunningServer:
         base_port: The first of its agents' ports.
         settings: What its configuration file says beside these.
         user: Who runs it; None: whoever runs the tests.
+        wrapper: A command that starts it, such as one that takes capabilities away.
     """
 
     def __init__(self, root: Path, *, cache_dir: Path | None = None, **settings: Any) -> None:
@@ -67,6 +68,7 @@ class RunningServer:
         }
         self.process: subprocess.Popen[bytes] | None = None
         self.user: OrdinaryUser | None = None
+        self.wrapper: tuple[str, ...] = ()
         self.output = root.with_name(f"{root.name}.out")
 
     @property
@@ -107,7 +109,7 @@ class RunningServer:
         config = self.state.root.with_name(f"{self.state.root.name}.json")
         config.write_text(json.dumps({"deployment_server": self.settings}))
         python = sys.executable if self.user is None else str(self.user.python)
-        command = [python, "-m", "deployer.cli", "serve", "--config", str(config)]
+        command = [*self.wrapper, python, "-m", "deployer.cli", "serve", "--config", str(config)]
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "--state-dir", str(self.state.root)],
@@ -201,11 +203,12 @@ def running_server(
     *,
     cache_dir: Path | None = None,
     user: OrdinaryUser | None = None,
+    wrapper: tuple[str, ...] = (),
     **settings: Any,
 ) -> Iterator[RunningServer]:
     """Run a server while the block runs, and make sure that nothing of it stays."""
     server = RunningServer(root, cache_dir=cache_dir, **settings)
-    server.user = user
+    server.user, server.wrapper = user, wrapper
     if user is not None:
         os.chown(root, user.uid, user.uid)
     try:

@@ -11,7 +11,7 @@ import psutil
 from deployer import ports
 from deployer.doctor.findings import Finding, fail, ok, warn
 from deployer.doctor.patients import Patient
-from deployer.state_dir import MARKER
+from deployer.state_dir import MARKER, StateDir
 
 _EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _SHOWN: Final = 5
@@ -55,7 +55,7 @@ def examine_ports(patient: Patient) -> Finding:
     """See who listens within the agents' range, beside agents of this server."""
     span = patient.settings.agent_ports
     taken = sorted(ports.taken(span))
-    foreign = [port for port in taken if not _is_ours(port, patient.state.root)]
+    foreign = [port for port in taken if not _is_ours(port, patient.state)]
     shown = f"{span[0]}-{span[-1]}"
     held = "; ".join(
         f"{port} is held by {ports.describe_holder(port)}" for port in foreign[:_SHOWN]
@@ -75,12 +75,14 @@ def examine_ports(patient: Patient) -> Finding:
     return ok("ports", f"{shown}: {len(span) - len(taken)} free{used}")
 
 
-def _is_ours(port: int, root: Path) -> bool:
+def _is_ours(port: int, state: StateDir) -> bool:
     holder = ports.holder_of(port)
-    if holder is None or holder.pid is None:
+    if holder is None:
         return False
+    if holder.pid is None:  # root without CAP_SYS_PTRACE sees no more than its user
+        return holder.user in {str(path.lstat().st_uid) for path in state.agents.glob("*/data")}
     try:
-        return psutil.Process(holder.pid).environ().get(MARKER) == str(root)
+        return psutil.Process(holder.pid).environ().get(MARKER) == str(state.root)
     except psutil.Error:
         return False
 

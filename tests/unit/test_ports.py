@@ -213,6 +213,7 @@ def test_a_holder_reads_as_pid_and_name() -> None:
 
 def test_a_holder_that_cannot_be_seen_reads_as_such() -> None:
     assert str(Holder(None)) == "a process of another user"
+    assert str(Holder(None, user="www-data")) == "a process of user www-data"
 
 
 def test_the_ports_of_a_process_are_found() -> None:
