@@ -103,7 +103,7 @@ class Usages:
         state_root: Path,
         *,
         read_table: Callable[[Container[int]], Iterable[bytes]] | None = None,
-        read_variables: Callable[[int], bytes] | None = None,
+        read_variables: Callable[[int], bytes | None] | None = None,
         read_user: Callable[[int], int | None] | None = None,
     ) -> None:
         """Begin with nothing known.
@@ -112,7 +112,7 @@ class Usages:
             state_root: Of the server whose agents are measured.
             read_table: Gives the contents of every /proc/PID/stat, but for some numbers; by
                 default the kernel's.
-            read_variables: Gives those of /proc/PID/environ; the same.
+            read_variables: Gives those of /proc/PID/environ, None if it is closed; the same.
             read_user: Gives the uid of a process; the same.
         """
         self._marker = f"{MARKER}={state_root}".encode(errors="surrogateescape")
@@ -221,11 +221,17 @@ class Usages:
     ) -> list[int]:
         """Find those that left their run before anybody saw them in it, by their variables."""
         claimed = []
+        by_user: dict[int | None, str] | None = None
         for process in table.values():
             is_known = self._strangers.get(process.pid) == process.started
             if process.pid in owners or process.parent == _KERNEL_THREADS or is_known:
                 continue
-            program = self._read_program(process.pid)
+            variables = self._read_variables(process.pid)
+            if variables is None:  # root without CAP_SYS_PTRACE goes by users
+                by_user = self._by_user(mains) if by_user is None else by_user
+                program = by_user.get(self._read_user(process.pid), "")
+            else:
+                program = self._program_in(variables.split(b"\0"))
             # anybody can write anything into variables: an agent could be ended for another one
             if program in mains and self._is_same_user(process.pid, mains[program]):
                 owners[process.pid] = program
@@ -236,9 +242,19 @@ class Usages:
         user = self._read_user(pid)
         return user is not None and user == self._read_user(main)
 
-    def _read_program(self, pid: int) -> str:
-        """Read the program that a process was started for; asked once of each process."""
-        variables = self._read_variables(pid).split(b"\0")
+    def _by_user(self, mains: Mapping[str, int]) -> dict[int | None, str]:
+        """Find the programs that run alone as a user, who is not our own."""
+        programs: defaultdict[int | None, list[str]] = defaultdict(list)
+        for program, main in mains.items():
+            programs[self._read_user(main)].append(program)
+        return {
+            user: found[0]
+            for user, found in programs.items()
+            if user not in {None, os.geteuid()} and len(found) == 1
+        }
+
+    def _program_in(self, variables: Collection[bytes]) -> str:
+        """Find the program that a process was started for; asked once of each process."""
         if self._marker not in variables:
             return ""
         named = (each for each in variables if each.startswith(_PROGRAM))
@@ -331,9 +347,11 @@ def _read_stats(known: Container[int]) -> Iterable[bytes]:
         os.close(proc)
 
 
-def _read_environ(pid: int) -> bytes:
+def _read_environ(pid: int) -> bytes | None:
     try:
         return Path("/proc", str(pid), "environ").read_bytes()
+    except PermissionError:
+        return None
     except OSError:
         return b""
 

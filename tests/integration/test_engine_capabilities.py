@@ -91,19 +91,30 @@ def test_doctor_knows_the_ports_of_agents(contained: RunningServer) -> None:
     assert "held by" not in said.stdout
 
 
-def test_what_escaped_ends_with_its_agent(contained: RunningServer) -> None:
+@pytest.fixture
+def escaping(contained: RunningServer) -> Iterator[int]:
+    """The user of agent bob, of whom a process has escaped; nothing of it stays."""
     contained.client.deploy(zip_package("escapes", name="bob"))
     uid = contained.state.agent_data("bob").stat().st_uid
-    wait_until(lambda: len(processes_of(uid)) == 2)
+    assert uid != 0
+    try:
+        wait_until(lambda: len(processes_of(uid)) == 2)
+        yield uid
+    finally:
+        contained.client.remove("bob")
+        for pid in processes_of(uid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_what_escaped_is_counted_and_ends_with_its_agent(
+    contained: RunningServer, escaping: int
+) -> None:
+    wait_until(lambda: (usage := contained.client.agent("bob").usage) and usage.processes == 2)
 
     contained.client.stop("bob")
 
-    left = processes_of(uid)
-    for pid in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    assert uid != 0
-    assert left == []
+    assert processes_of(escaping) == []
 
 
 def test_an_agent_that_binds_another_port_is_told_which(contained: RunningServer) -> None:

@@ -287,7 +287,7 @@ class Table:
 
     def __init__(self, *lines: bytes) -> None:
         self.lines = list(lines)
-        self.variables: dict[int, bytes] = {}
+        self.variables: dict[int, bytes | None] = {}
         self.users: dict[int, int] = {}
         self.asked: list[int] = []
         self.passed_over: list[set[int]] = []
@@ -303,7 +303,7 @@ class Table:
         self.passed_over.append({pid for pid in lines if pid in known})
         return [line for pid, line in lines.items() if pid not in known]
 
-    def _read(self, pid: int) -> bytes:
+    def _read(self, pid: int) -> bytes | None:
         self.asked.append(pid)
         return self.variables.get(pid, b"")
 
@@ -356,6 +356,23 @@ def test_one_of_another_user_is_not_believed_whose_it_is() -> None:
     table.variables[12] = b"ATOLL_DEPLOYER_STATE=/state\0ATOLL_AGENT_PROGRAM=a--1\0"
 
     assert table.measure() == {"a--1": {10}}
+
+
+def test_one_whose_variables_are_closed_is_known_by_its_user() -> None:
+    table = Table(stat(10, 5), stat(12, 1, session=12), stat(13, 1, session=13), stat(20, 5))
+    table.users = {10: 70_001, 12: 70_001, 13: 70_002, 20: os.geteuid()}
+    table.variables = {12: None, 13: None}
+
+    assert table.measure() == {"a--1": {10, 12}, "b--1": {20}}
+
+
+def test_a_user_of_two_runs_or_of_the_server_tells_neither() -> None:
+    for user, other in ((70_001, 70_001), (os.geteuid(), 70_001)):
+        table = Table(stat(10, 5), stat(12, 1, session=12), stat(20, 5))
+        table.users = {10: user, 12: user, 20: other}
+        table.variables[12] = None
+
+        assert table.measure() == {"a--1": {10}, "b--1": {20}}
 
 
 def test_variables_of_another_server_say_nothing() -> None:
