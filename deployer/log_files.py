@@ -107,9 +107,14 @@ def _birth_of(descriptor: int) -> int:
 
 
 def open_all(path: Path) -> Iterator[LogFile]:
-    """Open a log and its rotated files, newest first, each once; the caller closes them."""
+    """Open a log and its rotated files, newest first, each once; the caller closes them.
+
+    Files that are made meanwhile are left out. Two rotations between the first name and the next
+    bring one under the next, where it would stand for an older one.
+    """
     seen: set[tuple[int, int]] = set()
     missing = number = 0
+    newest_born: int | None = None
     while missing < _MISSING_AT_END:
         file = _open(path.with_name(f"{path.name}.{number}") if number else path)
         number += 1
@@ -117,7 +122,9 @@ def open_all(path: Path) -> Iterator[LogFile]:
             missing += 1
             continue
         missing = 0
-        if file.identity in seen:
+        if newest_born is None:
+            newest_born = file.born
+        if file.identity in seen or file.born > newest_born:
             file.close()
             continue
         seen.add(file.identity)

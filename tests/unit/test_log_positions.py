@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
 
+from deployer import log_files
 from deployer.log_files import START, Position, open_all
 from deployer.logs import Follower
 
@@ -223,3 +225,35 @@ def rotations_behind(log: Rotated, position: Position) -> int:
             if file.identity[1] == position.inode:
                 return count
     raise AssertionError("a position was rotated away")
+
+
+def test_files_that_are_made_during_a_look_do_not_stand_for_older_ones(
+    log: Rotated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write(b"line 1\nli")
+    follower = Follower(log.path, lines=1)
+    assert follower.begin() == ["line 1"]
+    log.rotate()
+    log.write(b"ne 2\nline 3\nli")
+
+    def rotate_twice(path: Path) -> None:
+        """As a busy supervisord does while a reader is between one name and the next."""
+        if path.name.endswith(".1") and not log.path.with_name("done").exists():
+            log.path.with_name("done").touch()
+            for data in (b"ne 4\nline 5\nli", b"ne 6\n"):
+                time.sleep(0.02)  # births are told by the kernel's clock, which ticks every 4 ms
+                log.rotate()
+                log.write(data)
+
+    opened = log_files._open
+
+    def look(path: Path) -> log_files.LogFile | None:
+        rotate_twice(path)
+        return opened(path)
+
+    monkeypatch.setattr(log_files, "_open", look)
+    lines = follower.read() + follower.read() + follower.read()
+
+    assert lines == [f"line {number}" for number in range(2, 7)]
+    assert not follower.has_gap
+    follower.close()
