@@ -15,7 +15,16 @@ from typing import Any, Final
 from waitress.channel import HTTPChannel
 from waitress.task import WSGITask
 
-from deployer.api.connections import BODY_SECONDS, HEAD_SECONDS, Places, affordable
+from deployer.api.connections import (
+    AHEAD_BYTES,
+    BODY_SECONDS,
+    HEAD_SECONDS,
+    SILENT_SECONDS,
+    STUCK_SECONDS,
+    Places,
+    affordable,
+    queued_bytes,
+)
 from deployer.api.prompt_looks import PromptLooks
 from deployer.api.proxies import IS_AGENT, Environ
 from deployer.api.throttles import site_of
@@ -43,6 +52,9 @@ class Channel(HTTPChannel):
 
     Closed at once, the client would get a reset in the middle of its body, and never the answer.
 
+    What is sent behind a request waits here, unread, until the answer to that has been taken:
+    `requests` never holds a second one, as the thread that comes to it would wait for the client.
+
     Attributes:
         bouncer: Judges large bodies.
         peers: Tells who connects.
@@ -63,6 +75,9 @@ class Channel(HTTPChannel):
     whole_adj: Any
     _is_refused = False
     _is_prompt = False
+    _ahead = b""
+    _stuck_since: float | None = None
+    _queued_bytes = 0
     _ends_at: float | None = None
 
     def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:  # noqa: A002 - waitress' own name
@@ -70,7 +85,7 @@ class Channel(HTTPChannel):
         peer = self.peers.find(sock, addr)
         self.owner: Hashable = site_of(str(addr[0])) if peer.uid is None else peer.uid
         self.is_agent = peer.may_be_of(self.agent_uids)
-        self._waits_since = self._began_at = time.monotonic()
+        self._waits_since = self._began_at = self._heard_at = time.monotonic()
         self._has_asked = False
         maker = partial(
             Parser, address=str(addr[0]), is_agent=self.is_agent, judge=self.bouncer.judge
@@ -81,13 +96,27 @@ class Channel(HTTPChannel):
 
     @property
     def waits_since(self) -> float | None:
-        """Since when no whole request has come; None: one is answered, or large and let in."""
-        is_large = self.request is not None and getattr(self.request, "environ", None) is not None
-        return None if self.requests or self.total_outbufs_len or is_large else self._waits_since
+        """Since when no whole request has come; None: one is answered, or large and let in.
+
+        While an answer waits for its client: since when that takes nothing.
+        """
+        if self._wants_room():
+            return self._stuck_since
+        return None if self.requests or self._is_admitted else self._waits_since
+
+    @property
+    def _is_admitted(self) -> bool:
+        """Whether a body is coming that may be large."""
+        return self.request is not None and getattr(self.request, "is_admitted", False)
 
     def give_up(self) -> None:
-        """Close at the next turn of the loop."""
+        """Close at the next turn of the loop, also when the client takes nothing.
+
+        That is not until the socket takes bytes, unless it is shut down.
+        """
         self.will_close = True
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]  # the stubs miss it
 
     def handle_close(self) -> None:
         """Close, and leave the place to others."""
@@ -98,32 +127,47 @@ class Channel(HTTPChannel):
         """Take bytes, or throw them away."""
         if self._is_refused:
             return False
+        self._heard_at = time.monotonic()
+        if self.requests or self._ahead:
+            self._ahead += data
+            if len(self._ahead) > AHEAD_BYTES:
+                self.give_up()
+            return True
         if self.request is None:
-            self._began_at = time.monotonic()
+            self._began_at = self._heard_at
         taken: bool = super().received(data)
         self._is_refused = any(request.error for request in self.requests)
-        while self._is_prompt:
+        if self._is_prompt:
             self._is_prompt = False
             self._answer()
         return taken
+
+    def take_up(self) -> None:
+        """Note that a whole request has come, and what was sent behind it."""
+        self._has_asked, self._waits_since = True, time.monotonic()
+        self._ahead = self.requests[0].rest  # type: ignore[attr-defined]  # they are our Parsers
+
+    def _is_next_due(self) -> bool:
+        """Tell whether what was sent behind a request is to be read now."""
+        is_busy = self.requests or self.total_outbufs_len  # in this order: its thread writes first
+        is_over = self.will_close or self.close_when_flushed or self._is_refused
+        return bool(self._ahead) and not (is_busy or is_over)
+
+    def _wants_room(self) -> bool:
+        """Tell whether it cannot go on until the client takes something."""
+        return bool(self.total_outbufs_len or self._is_next_due())
 
     def is_prompt(self) -> bool:
         """Tell whether the next request is answered by the thread that has read it, and note it.
 
         Asked where waitress would hand it to another thread, by the one that reads only.
         """
-        self._is_prompt = not self.total_outbufs_len and self.prompt_looks.judge(self.requests[0])
+        is_alone = not (self._ahead or self.total_outbufs_len)
+        self._is_prompt = is_alone and self.prompt_looks.judge(self.requests[0])
         return self._is_prompt
 
     def _answer(self) -> None:
-        """Answer here and now, in one piece; what its client does not take at once is sent later.
-
-        With another request behind it, waitress might wait until it was taken.
-        """
-        if len(self.requests) > 1:
-            _hand_over(self.server, self)
-            return
-        self._has_asked, self._waits_since = True, time.monotonic()
+        """Answer here and now, in one piece; what is not taken at once is sent later."""
         usual = self.adj
         self.adj = self.whole_adj
         try:
@@ -137,18 +181,44 @@ class Channel(HTTPChannel):
         """Tell whether bytes are wanted; asked in each turn of the loop, so it ends waits, too."""
         if self.requests:
             self._has_asked, self._waits_since = True, time.monotonic()
-        elif self._is_late():
+        if self.will_close or self._is_late() or self._is_stuck():
             self.give_up()
         return bool((self._is_refused and not self.will_close) or super().readable())
 
     def _is_late(self) -> bool:
         """Tell whether a request that has begun, or the first one, takes too long to come."""
-        if self.waits_since is None or (self._has_asked and self.request is None):
+        if self.requests or self._wants_room():
+            return False
+        if self._is_admitted:
+            return time.monotonic() - self._heard_at > SILENT_SECONDS
+        if self._has_asked and self.request is None:
             return False  # between requests waitress' own time counts
         has_head = self.request is not None and self.request.headers_finished
         seconds = BODY_SECONDS if has_head else HEAD_SECONDS
         began_at = self._began_at if self._has_asked else self._waits_since
         return time.monotonic() - began_at > seconds
+
+    def _is_stuck(self) -> bool:
+        """Tell whether the client takes nothing of its answer for too long."""
+        if not self._wants_room():
+            self._stuck_since = None
+            return False
+        before, self._queued_bytes = self._queued_bytes, queued_bytes(self.socket)  # type: ignore[arg-type]  # it is open
+        if self._stuck_since is None or self._queued_bytes < before:
+            self._stuck_since = time.monotonic()
+        since = self._stuck_since  # another thread may just have sent something
+        return since is not None and time.monotonic() - since > STUCK_SECONDS
+
+    def send(self, data: bytes, do_close: bool = True) -> int:  # noqa: FBT001, FBT002 - waitress' own
+        """Send what the client takes, and note that it took some; give how many bytes."""
+        sent: int = super().send(data, do_close)
+        if sent:
+            self._stuck_since = None
+        return sent
+
+    def writable(self) -> bool:
+        """Tell whether there is something to send, or room for the next answer."""
+        return bool(super().writable() or self._is_next_due())
 
     def handle_read(self) -> None:
         """Read, but not for ever from somebody who was refused."""
@@ -158,7 +228,14 @@ class Channel(HTTPChannel):
             super().handle_read()
 
     def handle_write(self) -> None:
-        """Write; after a refusal say that this was all, and wait for the client to close."""
+        """Write, or take up what was sent ahead.
+
+        After a refusal say that this was all, and wait for the client to close.
+        """
+        if self._is_next_due():
+            data, self._ahead = self._ahead, b""
+            self.received(data)
+            return
         if not (self._is_refused and self.close_when_flushed) or self.will_close:
             super().handle_write()
             return
@@ -226,12 +303,9 @@ def _accept_several(server: Any, accept_one: Callable[[], None]) -> None:
 
 def _take_up(server: Any, channel: Channel) -> None:
     """Have a request answered: by this thread when it reads and may, else by another one."""
+    channel.take_up()
     if not (_reads() and channel.is_prompt()):
-        _hand_over(server, channel)
-
-
-def _hand_over(server: Any, channel: Channel) -> None:
-    server.task_dispatcher.add_task(channel)
+        server.task_dispatcher.add_task(channel)
 
 
 def _wake(server: Any) -> None:

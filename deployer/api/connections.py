@@ -2,12 +2,19 @@
 
 A connection that asks nothing costs a descriptor and no thread; but there are only so many, and
 whoever may open one can open them all. So when all are taken, whoever has the most gives up the one
-that has waited longest; and one that does not come to the point is closed.
+that has waited longest; and one that does not come to the point is closed. So is one that asks on
+without taking answers: one request of a connection is answered at a time, and the next one when
+that answer has been taken, so that no thread waits for a client.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import resource
+import socket
+import sys
+import termios
 from collections import Counter
 from collections.abc import Hashable
 from typing import Final, Protocol
@@ -17,6 +24,15 @@ HEAD_SECONDS: Final = 10.0
 
 BODY_SECONDS: Final = 60.0
 """How long the rest of a request may take that anybody may send: it is small."""
+
+SILENT_SECONDS: Final = 60.0
+"""How long a large body that was let in may pause."""
+
+STUCK_SECONDS: Final = 60.0
+"""How long a client may take nothing of its answer; one that takes a little goes on for ever."""
+
+AHEAD_BYTES: Final = 64 * 1024
+"""How much may be sent behind a request before it is answered; no known client sends any."""
 
 MARGIN: Final = 100
 """How many more connections than places waitress takes, so that it never stops to accept."""
@@ -30,8 +46,8 @@ class Connection(Protocol):
 
     Attributes:
         owner: Who made it, as far as anybody can tell.
-        waits_since: Since when nothing has been asked; None: it is being answered, or sends what
-            it may send.
+        waits_since: Since when nothing has been asked, or nothing been taken of an answer; None: it
+            is being answered, or sends what it may send.
     """
 
     owner: Hashable
@@ -82,3 +98,14 @@ def affordable() -> int:
     """Count the connections that this process can have open, and still open its files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(_FEWEST, min(_MOST, soft // 2 - MARGIN))
+
+
+def queued_bytes(sock: socket.socket) -> int:
+    """Count what the kernel holds for the other end; 0 where it does not say.
+
+    It holds megabytes, and takes more only once much of them is gone: with a slow client, who reads
+    all the time, that can last minutes.
+    """
+    with contextlib.suppress(OSError, ValueError):  # the latter once it is closed
+        return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return 0

@@ -1,7 +1,8 @@
 """Requests that never become one: what is refused on its head alone, as problem documents too.
 
 waitress takes a whole body in, half a gigabyte if need be, before any code of ours is asked. So a
-request with a large one is judged as soon as its head is there, and refused before `100 Continue`.
+request with a large one is judged as soon as its head is there, and refused before `100 Continue`;
+one in chunks, whose size nobody knows, once it has become large.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any, Final
 import falcon
 from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask
+from waitress.utilities import BadRequest
 
 from deployer.api import accesses
 from deployer.api.callers import Callers
+from deployer.api.connections import AHEAD_BYTES
 from deployer.api.gate import is_open
 from deployer.api.problems import STATUSES, problem_document, reason_phrase
 from deployer.api.proxies import IS_AGENT, Environ, Proxies
@@ -74,8 +77,7 @@ class Bouncer:
         except DeployerError as error:
             return error
         environ[_CALLER] = caller
-        # In chunks, without a length, small bodies come too.
-        if caller.scope.includes(Scope.DEPLOY) or "HTTP_CONTENT_LENGTH" not in environ:
+        if caller.scope.includes(Scope.DEPLOY):
             return None
         return ScopeMissingError(
             f"cannot take the body: more than {_LARGE_BYTES} bytes are a package, and sending one"
@@ -99,9 +101,20 @@ class Bouncer:
 
 
 class Parser(HTTPRequestParser):
-    """Judges a request when its head is there, if its body is going to be large."""
+    """Judges a request when its head is there, if its body is going to be large, or may be.
+
+    It takes all bytes that it is given, so that one request is read at a time.
+
+    Attributes:
+        environ: Its head, if it was judged.
+        is_admitted: Whether its body may be large.
+        rest: What was sent behind it.
+    """
 
     environ: Environ | None = None
+    is_admitted = False
+    rest = b""
+    _if_large: DeployerError | None = None
 
     def __init__(self, adj: Any, *, address: str, is_agent: bool, judge: Judge) -> None:
         """Ask judge, which gets to know where the connection comes from."""
@@ -111,20 +124,40 @@ class Parser(HTTPRequestParser):
         self._judge = judge
 
     def received(self, data: bytes) -> int:
-        """Take bytes of the request; give how many were of use."""
+        """Take bytes of the request; give how many were of use, or wait in `rest`."""
         is_head = not self.headers_finished
-        consumed: int = super().received(data)
-        is_large = self.chunked or self.content_length > _LARGE_BYTES
-        if not (is_head and self.headers_finished and is_large) or self.error is not None:
+        fitting = data
+        if self._if_large is not None:
+            fitting = data[: _LARGE_BYTES + 1 - self.body_bytes_received]
+        consumed: int = super().received(fitting)
+        if self.empty:  # blank lines; one by one, many would take seconds
+            return len(data) - len(data.lstrip())
+        if self.error is None:
+            refusal = self._refusal(is_head=is_head)
+            if refusal is not None:
+                self.error = refusal  # type: ignore[assignment]  # for our RefusalTask, nobody else
+                self.completed = True
+                self.expect_continue = False
+                return len(data)  # what follows is body, and must not be read as another request
+        if not self.completed:
             return consumed
+        self.rest = data[consumed:]
+        if len(self.rest) > AHEAD_BYTES and self.error is None:
+            self.error = BadRequest(f"more than {AHEAD_BYTES} bytes follow it unasked")
+        return len(data)
+
+    def _refusal(self, *, is_head: bool) -> DeployerError | None:
+        """Say why the body is not taken on, after its head, or after a piece of it."""
+        if not is_head:
+            return self._if_large if self.body_bytes_received > _LARGE_BYTES else None
+        if not (self.headers_finished and (self.chunked or self.content_length > _LARGE_BYTES)):
+            return None
         self.environ = self._environ()
         refusal = self._judge(self.environ)
-        if refusal is None:
-            return consumed
-        self.error = refusal  # type: ignore[assignment]  # for our RefusalTask, and nobody else
-        self.completed = True
-        self.expect_continue = False
-        return len(data)  # what follows is body, and must not be read as another request
+        if self.chunked and isinstance(refusal, ScopeMissingError):
+            self._if_large, refusal = refusal, None  # small bodies come in chunks, too
+        self.is_admitted = self._if_large is None
+        return refusal
 
     def _environ(self) -> Environ:
         return {

@@ -81,6 +81,37 @@ def test_a_body_of_unknown_size_may_be_a_small_one(
     assert answer.json()["exists"] is False
 
 
+def chunked(server: RunningServer, key: str) -> requests.Response:
+    """Send a body of 1 MB whose size is not told."""
+    return requests.post(
+        f"{server.url}/v1/packages",
+        data=(bytes(16 * 1024) for _ in range(64)),
+        headers={**ZIP, "Authorization": f"Bearer {key}"},
+        timeout=20,
+    )
+
+
+def test_a_body_of_unknown_size_is_refused_once_it_is_large(
+    shared_server: RunningServer, reader: str
+) -> None:
+    lines = [f"Authorization: Bearer {reader}"]
+    sent = head(shared_server, "/v1/packages", *lines, length=None)
+    status, _, document = answer_to(shared_server, sent + b"100000\r\n" + bytes(65 * 1024))
+    assert (status.split()[1], document["code"]) == ("403", "scope-missing")
+
+    problem(chunked(shared_server, reader), 403, "scope-missing")
+
+
+def test_a_key_that_may_deploy_sends_a_large_body_of_unknown_size(
+    shared_server: RunningServer,
+) -> None:
+    key = shared_server.client.create_key("chunks", scope="deploy")
+    answer = chunked(shared_server, key.key)
+    shared_server.client.revoke_key(key.id)
+
+    problem(answer, 422, "package-invalid")
+
+
 def test_the_audit_says_whose_key_it_was(shared_server: RunningServer) -> None:
     key = shared_server.client.create_key("small")
     sent = head(shared_server, "/v1/packages", f"Authorization: Bearer {key.key}")
