@@ -97,6 +97,7 @@ def confine(policy: Policy, port: bytes, parent: int) -> None:
         LaunchError: A step failed. Nothing is left out: this process must not become an agent.
     """
     try:
+        leave_session()
         join_groups(policy.resources)
         limit_resources(policy.resources)
         take_namespaces(policy.sandbox)
@@ -106,6 +107,31 @@ def confine(policy: Policy, port: bytes, parent: int) -> None:
         restrict(policy.sandbox, int(port))
     except SandboxError as error:
         raise LaunchError(str(error)) from error
+
+
+def leave_session() -> None:
+    """Take a session of our own: agents of one could share process groups, and its terminal.
+
+    A supervisord with our plugin has done that before. One without has made this process the leader
+    of a process group, which cannot take a session: for a moment it joins supervisord's group.
+    Where that is not to be had, as beyond a pid namespace, the terminal at least is given up.
+
+    Raises:
+        LaunchError: Nor can it be given up; who writes to it can type on it.
+    """
+    own = os.getpid()
+    if os.getsid(0) == own:
+        return
+    try:
+        if os.getpgrp() == own:
+            os.setpgid(0, os.getpgid(os.getppid()))
+        os.setsid()
+    except OSError:
+        try:
+            os.setpgid(0, 0)  # supervisord's signals are for this group
+            _give_up_terminal()
+        except OSError as error:
+            raise LaunchError(f"cannot give up the terminal: {error.strerror}") from error
 
 
 def read_policy(data: bytes) -> Policy:
@@ -188,6 +214,21 @@ def become_agent(policy: Policy, port: bytes, sockets: dict[bytes, bytes]) -> No
         os.execve(policy.executable, [policy.executable, *policy.arguments], variables)  # noqa: S606 - to become it is the point
     except OSError as error:
         raise _error("execute", policy.executable, error) from error
+
+
+def _give_up_terminal() -> None:
+    try:
+        flags = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+        terminal = os.open("/dev/tty", flags)
+    except OSError:
+        return  # there is none
+    import fcntl  # noqa: PLC0415 - seldom needed, and every start would pay
+    import termios  # noqa: PLC0415 - the same
+
+    try:
+        fcntl.ioctl(terminal, termios.TIOCNOTTY)
+    finally:
+        os.close(terminal)
 
 
 def _parse_arguments(arguments: list[str]) -> tuple[bytes, str, bool]:

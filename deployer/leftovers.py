@@ -47,7 +47,7 @@ def find_leftovers(root: Path) -> list[psutil.Process]:
 
 
 def end_leftovers(root: Path) -> list[int]:
-    """End what outlived its supervisord, each with its process group.
+    """End what outlived its supervisord, each with its process group if that is its own.
 
     Only whoever holds the state directory's lock may call this: a marked process is an orphan only
     while no supervisord of that directory lives.
@@ -56,14 +56,38 @@ def end_leftovers(root: Path) -> list[int]:
         The pids of what was found.
     """
     leftovers = find_leftovers(root)
+    marked = {process.pid for process in leftovers}
     for process in leftovers:
         with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
             group = os.getpgid(process.pid)
             if group not in {os.getpgrp(), 0, 1}:
-                os.killpg(group, signal.SIGKILL)
+                _end_group(group, process, marked)
             process.kill()
     psutil.wait_procs(leftovers, timeout=_END_SECONDS)
     return [process.pid for process in leftovers]
+
+
+def _end_group(group: int, process: psutil.Process, marked: set[int]) -> None:
+    """End the group of a marked process, which may have joined one that is not its own.
+
+    So the leader must be marked as well. If it has ended, as agents do with their supervisord,
+    those of the same user are ended: none that the process could not have ended itself.
+    """
+    if group in marked:
+        os.killpg(group, signal.SIGKILL)
+    elif _has_ended(group):
+        user = process.uids().real
+        for each in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                if os.getpgid(each.pid) == group and each.uids().real == user:
+                    each.kill()
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def end_processes_of(uid: int, root: Path) -> list[int]:

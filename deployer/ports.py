@@ -214,8 +214,9 @@ def taken(candidates: Collection[int]) -> set[int]:
 def listening_ports(pid: int) -> set[int]:
     """Find the TCP ports that a process listens on, with all that it started.
 
-    Counted are its descendants and its process group, so that a child which outlived a main
-    process is still found. Sockets that came by inheritance count for whoever has them open.
+    Counted are its descendants, and those of its user in its process group, so that a child which
+    outlived a main process is still found. Sockets that came by inheritance count for whoever has
+    them open.
 
     Args:
         pid: The main process, which leads its own process group; it may have ended already.
@@ -301,8 +302,11 @@ def _has_open(pid: int, names: Collection[str]) -> bool:
 
 def _process_tree(pid: int) -> Iterator[psutil.Process]:
     members: set[int] = set()
+    user = _user_of(pid)
     for process in sorted(psutil.process_iter(["ppid"]), key=_created_at):
-        if process.pid == pid or process.info["ppid"] in members or _group_of(process.pid) == pid:
+        is_member = process.pid == pid or process.info["ppid"] in members
+        # others of the session can join a group; of a process that has ended no user is known
+        if is_member or (_group_of(process.pid) == pid and user in {None, _user_of(process.pid)}):
             members.add(process.pid)
             yield process
 
@@ -320,6 +324,12 @@ def _group_of(pid: int) -> int | None:
         return os.getpgid(pid)
     except OSError:
         return None
+
+
+def _user_of(pid: int) -> int | None:
+    with suppress(psutil.Error):
+        return psutil.Process(pid).uids().real
+    return None
 
 
 def _ports_of(process: psutil.Process) -> set[int]:

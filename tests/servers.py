@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,6 +53,7 @@ class RunningServer:
         settings: What its configuration file says beside these.
         user: Who runs it; None: whoever runs the tests.
         wrapper: A command that starts it, such as one that takes capabilities away.
+        terminal: The one that it is started from, as a descriptor; None: none.
     """
 
     def __init__(self, root: Path, *, cache_dir: Path | None = None, **settings: Any) -> None:
@@ -69,6 +72,7 @@ class RunningServer:
         self.process: subprocess.Popen[bytes] | None = None
         self.user: OrdinaryUser | None = None
         self.wrapper: tuple[str, ...] = ()
+        self.terminal: int | None = None
         self.output = root.with_name(f"{root.name}.out")
 
     @property
@@ -110,6 +114,11 @@ class RunningServer:
         config.write_text(json.dumps({"deployment_server": self.settings}))
         python = sys.executable if self.user is None else str(self.user.python)
         command = [*self.wrapper, python, "-m", "deployer.cli", "serve", "--config", str(config)]
+        terminal = self.terminal
+
+        def take_terminal() -> None:
+            fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "--state-dir", str(self.state.root)],
@@ -117,6 +126,7 @@ class RunningServer:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                preexec_fn=None if terminal is None else take_terminal,  # noqa: PLW1509 - nothing but one system call
                 **({} if self.user is None else self.user.options),
             )
         return self.process
@@ -204,11 +214,12 @@ def running_server(
     cache_dir: Path | None = None,
     user: OrdinaryUser | None = None,
     wrapper: tuple[str, ...] = (),
+    terminal: int | None = None,
     **settings: Any,
 ) -> Iterator[RunningServer]:
     """Run a server while the block runs, and make sure that nothing of it stays."""
     server = RunningServer(root, cache_dir=cache_dir, **settings)
-    server.user, server.wrapper = user, wrapper
+    server.user, server.wrapper, server.terminal = user, wrapper, terminal
     if user is not None:
         os.chown(root, user.uid, user.uid)
     try:

@@ -141,11 +141,14 @@ class SupervisordProcess:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=15)
+        sessions = {self.pid}
+        with contextlib.suppress(psutil.NoSuchProcess):
+            sessions |= self.children()
         self.process.kill()  # a stock one would stop its programs one after another
         self.process.wait(timeout=20)
         for pid in psutil.pids():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                if os.getsid(pid) == self.pid:  # nobody of its session outlives it
+                if os.getsid(pid) in sessions:  # nobody of them outlives it
                     os.kill(pid, signal.SIGKILL)
 
     def ctl(self, *arguments: str) -> str:

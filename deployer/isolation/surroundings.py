@@ -25,6 +25,8 @@ READABLE: Final = tuple(
 
 _ABOVE_READABLE: Final = {each for path in READABLE for each in (path, *path.parents)}
 
+# tty: a program on a pseudo-terminal that the agent made may ask for a password there; the agent's
+# own session has no terminal, so for it there is nothing to open
 DEVICES: Final = tuple(
     Path("/dev") / name
     for name in ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")

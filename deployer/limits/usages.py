@@ -94,8 +94,9 @@ class Usages:
     """The latest usage of each program, and samples of the last minute.
 
     A process belongs to the run whose main process it is, or is a descendant of, or shares process
-    group or session with, or whose variables it carries; and it does so for life, also when its
-    parent ends and it makes a session of its own. What control groups list belongs in any case.
+    group or session with, or whose variables it carries, if it is of the same user; and it does so
+    for life, also when its parent ends and it makes a session of its own. What control groups list
+    belongs in any case.
     """
 
     def __init__(
@@ -202,11 +203,20 @@ class Usages:
         children: defaultdict[int, list[int]] = defaultdict(list)
         for process in table.values():
             children[process.parent].append(process.pid)
-            addresses = (process.pid, process.group, process.session)
-            program = next((by_main[each] for each in addresses if each in by_main), None)
+            program = by_main.get(process.pid)
             if program is None:
                 former, main = self._owners.get((process.pid, process.started), ("", 0))
                 program = former if mains.get(former) == main else None
+            if program is None:
+                # any process of a session can join any of its groups, whoever it belongs to
+                program = next(
+                    (
+                        by_main[each]
+                        for each in (process.group, process.session)
+                        if each in by_main and self._is_same_user(process.pid, each)
+                    ),
+                    None,
+                )
             if program is not None:
                 owners[process.pid] = program
         for program, pids in grouped.items():
@@ -357,9 +367,11 @@ def _read_environ(pid: int) -> bytes | None:
 
 
 def _read_user(pid: int) -> int | None:
+    # /proc/PID itself may belong to root: a process can close itself to its own user
     try:
-        return Path("/proc", str(pid)).stat().st_uid
-    except OSError:
+        status = Path("/proc", str(pid), "status").read_bytes()
+        return int(status.partition(b"\nUid:")[2].split(None, 1)[0])
+    except (OSError, IndexError):
         return None
 
 

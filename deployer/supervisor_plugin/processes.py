@@ -46,6 +46,11 @@ _UNREAD_SECONDS = 2.0
 _PATIENCE_SECONDS = 60.0
 """How long clients may wait in a socket for the next try; the longest delay within a crash loop."""
 
+_GROUP_SECONDS = 1.0
+"""How long to wait at most for a child's first steps; they take a millisecond, if it has a core."""
+
+_GROUP_LOOK_SECONDS = 0.0005
+
 _HANDLED_BY_SUPERVISORD = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -246,6 +251,11 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
         self._note_act(Desired.STOPPED, is_operators=True)
         return super().stop()
 
+    def kill(self, sig: int) -> Any:
+        """Send a signal that is to end it, once its group is there: else it would miss."""
+        self._await_group()
+        return super().kill(sig)
+
     def get_execv_args(self) -> Any:
         """Find what is to be executed and, as it can be missing just so, the socket to be given."""
         if self.config.address is not None:
@@ -317,10 +327,17 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
             self._log(f"cannot plan its restart: {error!r}")
         self._forget_successor()
 
+    def _await_group(self) -> None:
+        """Wait until the child, if it was forked just now, has a group of its own.
+
+        Its parent could make one for it, but then it could not take a session any more.
+        """
+        deadline = time.monotonic() + _GROUP_SECONDS
+        with contextlib.suppress(ProcessLookupError):
+            while self.pid and os.getpgid(self.pid) != self.pid and time.monotonic() < deadline:
+                time.sleep(_GROUP_LOOK_SECONDS)
+
     def _spawn_as_parent(self, pid: int) -> Any:
-        # the child does this too, but a stop may reach for the group before it has come to it
-        with contextlib.suppress(OSError):
-            os.setpgid(pid, pid)
         super()._spawn_as_parent(pid)
         self._push()  # STARTING was told before there was a pid
         return pid
@@ -330,6 +347,9 @@ class AgentProcess(Subprocess):  # type: ignore[misc]  # supervisor has no types
             # or a SIGTERM between fork and exec would end in supervisord's handler and be lost
             for number in _HANDLED_BY_SUPERVISORD:
                 signal.signal(number, signal.SIG_DFL)
+            # a group as well; in a session with others it could join theirs, and would have the
+            # terminal of whoever started supervisord
+            self.config.options.setpgrp = os.setsid
             super()._spawn_as_child(filename, argv)
         finally:
             os._exit(127)  # the child must never return into supervisord's loop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -135,6 +136,7 @@ def test_agents_are_deployed_stopped_restarted_and_removed_there(
     first = server.client.agent("stdlib_agent")
     assert first.pid is not None
     assert psutil.Process(first.pid).ppid() == foreign.process.pid
+    assert (os.getsid(first.pid), os.getpgid(first.pid)) == (first.pid, first.pid)
     wait_until(lambda: foreign.status_of("stdlib_agent--1") == "RUNNING")
 
     server.client.restart("stdlib_agent")

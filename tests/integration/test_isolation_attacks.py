@@ -11,6 +11,7 @@ import ctypes
 import functools
 import json
 import os
+import pty
 import ssl
 import threading
 import urllib.parse
@@ -28,7 +29,7 @@ from deployer.isolation.surroundings import SHARED
 from deployer.landlock import find_abi
 from tests.certificates import Authority
 from tests.free_ports import free_ports
-from tests.ordinary_users import ordinary_user
+from tests.ordinary_users import OrdinaryUser, ordinary_user
 from tests.package_zips import zip_package
 from tests.servers import RunningServer, running_server
 
@@ -72,7 +73,7 @@ write /tmp                | open   | open   | EACCES | EACCES | open
 /proc/B/mem               | ENOENT | ENOENT | EACCES | EACCES | open
 /proc/parent/environ      | ENOENT | ENOENT | EACCES | EACCES | open
 kill -0 B                 | EPERM  | EPERM  | EPERM  | EPERM  | open
-kill -CONT B              | EPERM  | open   | EPERM  | EPERM  | open
+kill -CONT B              | EPERM  | EPERM  | EPERM  | EPERM  | open
 pidfd signal B            | EPERM  | EPERM  | EPERM  | EPERM  | open
 kill -0 supervisord       | EPERM  | EPERM  | EPERM  | EPERM  | open
 ptrace attach B           | EPERM  | EPERM  | EPERM  | EPERM  | open
@@ -98,6 +99,13 @@ list policies             | ENOENT | ENOENT | ENOENT | EACCES | open
 read own policy           | ENOENT | ENOENT | ENOENT | EACCES | open
 write a log               | ENOENT | ENOENT | ENOENT | EACCES | open
 move own data away        | EACCES | EACCES | EACCES | EACCES | open
+open /dev/tty             | ENXIO  | ENXIO  | ENXIO  | ENXIO  | ENXIO
+open the terminal         | EACCES | EACCES | open   | open   | open
+type on the terminal      | EACCES | EACCES | EPERM  | EPERM  | EPERM
+take its foreground       | EACCES | EACCES | ENOTTY | ENOTTY | ENOTTY
+take over the terminal    | EACCES | EACCES | EPERM  | EPERM  | EPERM
+join B's process group    | EPERM  | EPERM  | EPERM  | EPERM  | EPERM
+join supervisord's group  | EPERM  | EPERM  | EPERM  | EPERM  | EPERM
 umount /tmp               | EPERM  | EPERM  | EPERM  | EPERM  | EPERM
 """
 ROWS = [[cell.strip() for cell in line.split("|")] for line in ATTACKS.strip().splitlines()]
@@ -126,6 +134,7 @@ process pool executor
 asyncio
 fifty threads
 pseudo terminal
+terminal of its own
 ctypes callback
 time zones
 signals to children
@@ -143,7 +152,8 @@ def report(root: Path, cache_dir: Path | None, level: str, **options: Any) -> di
     server_settings = {"isolation": {"use": level}, **options}
     with (
         nothing_left_to_share(),
-        running_server(root, cache_dir=cache_dir, **server_settings) as server,
+        terminal_of(options.get("user")) as terminal,
+        running_server(root, cache_dir=cache_dir, terminal=terminal, **server_settings) as server,
     ):
         server.client.set_secret("KEPT", "what neither is given")  # so that there is a key
         for name in ("victim", "intruder"):
@@ -158,6 +168,7 @@ def report(root: Path, cache_dir: Path | None, level: str, **options: Any) -> di
             "state": str(server.state.root),
             "parent": psutil.Process(victim.pid).ppid(),
             "free_port": free_ports(1),
+            "terminal": os.ttyname(terminal),
         }
         argument = urllib.parse.quote(json.dumps(facts))
         url = agents["intruder"].url
@@ -167,7 +178,21 @@ def report(root: Path, cache_dir: Path | None, level: str, **options: Any) -> di
             "attacks": ask(f"{url}/attacks?{argument}"),
             "works": ask_what_works(f"{url}/works", root.with_name("tls")),
             "owners": owners(server),
+            "leads": [os.getsid(agent.pid or 0) == agent.pid for agent in agents.values()],
         }
+
+
+@contextmanager
+def terminal_of(user: OrdinaryUser | None) -> Iterator[int]:
+    """Make a terminal that is owned by whoever is to start a server from it."""
+    ours, theirs = pty.openpty()
+    try:
+        os.fchown(theirs, os.geteuid() if user is None else user.uid, -1)
+        os.fchmod(theirs, 0o600)
+        yield theirs
+    finally:
+        os.close(theirs)
+        os.close(ours)
 
 
 @contextmanager
@@ -266,6 +291,11 @@ def test_every_attack_has_its_row(reports: Reports) -> None:
 @pytest.mark.parametrize("case", CASES.strip().splitlines())
 def test_an_honest_agent_can_use(reports: Reports, level: str, case: str) -> None:
     assert reports(level)["works"][case] == "fine"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_each_agent_leads_a_session_of_its_own(reports: Reports, level: str) -> None:
+    assert reports(level)["leads"] == [True, True]
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import pty
 import socket
 import subprocess
 import sys
@@ -372,6 +374,65 @@ def test_the_agent_dies_with_its_parent(tmp_path: Path) -> None:
         process.kill()
 
         seconds_until(lambda: not is_alive(agent))
+
+
+WHERE = """\
+import json, os
+try:
+    terminal = os.close(os.open("/dev/tty", os.O_RDWR)) or "open"
+except OSError as error:
+    terminal = error.strerror
+print(json.dumps([os.getpid(), os.getpgrp(), os.getsid(0), terminal]), flush=True)
+"""
+BESIDE_A_TERMINAL = """\
+import fcntl, os, sys, termios, time
+has_left, *command = sys.argv[1:]
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # of this session, as it leads it
+parent = os.fork()
+if parent:
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(parent, 0)[1]))
+child = os.fork()
+if not child:
+    os.setpgrp()  # as supervisord does it
+    while has_left == "yes" and os.getsid(os.getppid()) != os.getppid():
+        time.sleep(0.01)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.execv(command[0], command)
+if has_left == "yes":
+    os.setsid()
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("has_left", ["no", "yes"])
+def test_the_agent_shares_no_terminal_with_a_supervisord_without_our_plugin(
+    tmp_path: Path, has_left: str
+) -> None:
+    """Where supervisord is of another session, the agent cannot leave the one that it is in."""
+    path = tmp_path / "policy"
+    arguments = ("-I", "-S", "-c", WHERE)
+    policy = LaunchPolicy("weather--7", Path(sys.executable), arguments, tmp_path, 8123)
+    path.write_bytes(policy_bytes(policy))
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", BESIDE_A_TERMINAL, has_left, *EXECUTED, "8123", str(path)]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+    assert done.returncode == 0, done.stderr
+    pid, group, session, terminal = json.loads(done.stdout)
+    assert (group, session == pid) == (pid, has_left == "no")
+    assert terminal == os.strerror(errno.ENXIO)
 
 
 def test_a_run_is_held_to_its_resource_limits(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -208,6 +209,29 @@ def test_new_restart_numbers_reach_a_running_program(plugin: SupervisordProcess)
     os.kill(pid, signal.SIGKILL)
 
     plugin.wait_for(NAME, State.EXITED)
+
+
+def test_a_stop_in_the_turn_of_the_start_reaches_the_process(plugin: SupervisordProcess) -> None:
+    """Its session, and so its group, may not be there yet when supervisord reaches for it."""
+    put(plugin)
+    url = f"unix://{plugin.state.supervisor_socket}"
+    rpc = Rpc(url, plugin.credentials.username, plugin.credentials.password, 30)
+    calls: Any = [
+        {"methodName": f"supervisor.{name}Process", "params": [NAME, False]}
+        for name in ("start", "stop")
+    ]
+
+    assert rpc.call("start and stop", "system.multicall", calls) == [True, True]
+
+    plugin.wait_for(NAME, State.STOPPED)
+    assert plugin.supervisord.states()[NAME].signal == signal.SIGTERM
+
+
+def test_a_program_leads_a_session_and_a_group(plugin: SupervisordProcess) -> None:
+    pid = start(plugin).pid
+    assert pid is not None
+
+    seconds_until(lambda: (os.getsid(pid), os.getpgid(pid)) == (pid, pid))
 
 
 def test_children_of_a_dead_agent_are_gone(plugin: SupervisordProcess) -> None:

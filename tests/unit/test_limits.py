@@ -327,6 +327,22 @@ def test_an_orphan_that_kept_its_process_group_belongs_to_it() -> None:
     assert Table(stat(10, 5), stat(12, 1, group=10)).measure() == {"a--1": {10, 12}}
 
 
+@pytest.mark.parametrize("place", ["group", "session"])
+def test_one_of_another_user_that_has_joined_a_group_is_nobodys(place: str) -> None:
+    table = Table(stat(10, 5), stat(12, 1, **{place: 10}))
+    table.users[12] = 70_001
+
+    assert table.measure() == {"a--1": {10}}
+
+
+def test_one_that_joins_another_group_stays_where_it_belonged() -> None:
+    table = Table(stat(10, 5), stat(11, 10), stat(20, 5))
+    table.measure()
+    table.lines = [stat(10, 5), stat(11, 1, group=20), stat(20, 5)]
+
+    assert table.measure() == {"a--1": {10, 11}, "b--1": {20}}
+
+
 def test_an_orphan_of_another_session_belongs_where_it_once_did() -> None:
     table = Table(stat(10, 5), stat(11, 10), stat(12, 11))
     table.measure()

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -10,10 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import urllib.parse
 
 VICTIM = json.loads(urllib.parse.unquote(sys.argv[1]))
 PID, PORT, STATE = VICTIM["pid"], VICTIM["port"], VICTIM["state"]
+TERMINAL = VICTIM["terminal"]
 B = f"{STATE}/agents/victim"
 SECRET = f"{B}/data/secret"
 OWN_DATA = os.environ["ATOLL_AGENT_DATA_DIR"]
@@ -129,6 +132,21 @@ def in_a_child(act):
         raise OSError(number, os.strerror(number))
 
 
+def type_on_terminal():
+    terminal = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY)
+    fcntl.ioctl(terminal, termios.TIOCSTI, b"x")
+
+
+def take_foreground():
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.tcsetpgrp(os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY), os.getpgrp())
+
+
+def take_over_terminal():
+    os.setsid()
+    fcntl.ioctl(os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY), termios.TIOCSCTTY, 1)
+
+
 def mount_over_tmp():
     check(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS))
     check(libc.mount(b"none", b"/tmp", b"tmpfs", 0, None))
@@ -201,6 +219,13 @@ ATTACKS = {
     "read own policy": lambda: read(f"{STATE}/policies/{os.environ['ATOLL_AGENT_PROGRAM']}"),
     "write a log": lambda: create(f"{STATE}/logs/planted"),
     "move own data away": move_own_data,
+    "open /dev/tty": lambda: os.close(os.open("/dev/tty", os.O_RDWR)),
+    "open the terminal": lambda: os.close(os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY)),
+    "type on the terminal": lambda: in_a_child(type_on_terminal),
+    "take its foreground": lambda: in_a_child(take_foreground),
+    "take over the terminal": lambda: in_a_child(take_over_terminal),
+    "join B's process group": lambda: in_a_child(lambda: os.setpgid(0, PID)),
+    "join supervisord's group": lambda: in_a_child(lambda: os.setpgid(0, VICTIM["parent"])),
     "umount /tmp": lambda: in_a_child(lambda: check(libc.umount2(b"/tmp", 2))),
 }
 

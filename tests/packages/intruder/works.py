@@ -144,6 +144,15 @@ def pseudo_terminal():
         os.close(descriptor)
 
 
+def terminal_of_its_own():
+    child, descriptor = pty.fork()
+    if not child:
+        terminal = os.open("/dev/tty", os.O_RDWR)
+        os._exit(os.tcgetpgrp(terminal) != os.getpid())
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(descriptor)
+
+
 def callback():
     kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
     assert kind(square)(3) == 9
@@ -200,6 +209,7 @@ CASES = {
     "asyncio": asyncio_socket_and_subprocess,
     "fifty threads": threads,
     "pseudo terminal": pseudo_terminal,
+    "terminal of its own": terminal_of_its_own,
     "ctypes callback": callback,
     "time zones": lambda: zoneinfo.ZoneInfo("Europe/Berlin"),
     "signals to children": signals_to_children,
