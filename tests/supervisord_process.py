@@ -141,15 +141,13 @@ class SupervisordProcess:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=15)
-        sessions = {self.pid}
-        with contextlib.suppress(psutil.NoSuchProcess):
-            sessions |= self.children()
         self.process.kill()  # a stock one would stop its programs one after another
         self.process.wait(timeout=20)
-        for pid in psutil.pids():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if os.getsid(pid) in sessions:  # nobody of them outlives it
-                    os.kill(pid, signal.SIGKILL)
+        url = f"unix://{self.state.supervisor_socket}"
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("SUPERVISOR_SERVER_URL") == url:
+                    process.kill()  # nobody whom it started outlives it
 
     def ctl(self, *arguments: str) -> str:
         """Run supervisorctl, as an operator would, and give what it prints."""
