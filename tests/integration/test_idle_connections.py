@@ -122,7 +122,7 @@ def test_many_that_take_no_answer_keep_nobody_waiting(shared_server: RunningServ
     with ExitStack() as opened:
         for _ in range(THREADS + 8):
             client = opened.enter_context(unread(shared_server.port, sent))
-            select.select([client], [], [], 20)
+            assert select.select([client], [], [], 20)[0]
         began = time.monotonic()
         while time.monotonic() - began < 5:  # by then what they are sent would fill all buffers
             answer = requests.get(f"{shared_server.url}/v1/agents", headers=key, timeout=20)
