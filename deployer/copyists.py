@@ -38,14 +38,14 @@ class Copyist:
         self._ended.set()
 
     def _follow(self) -> None:
-        generation, kept = -1, ""
+        generation = -1
         while not self._ended.is_set():
             generation = self._store.wait_for_commit(generation, _WAIT_SECONDS)
             try:
-                meant = self._store.meaning()
+                is_due = not self._store.has_copied(self._store.meaning())
             except sqlite3.Error:
                 _log.exception("cannot tell whether the copy of the database is up to date")
-                meant = kept
-            if meant != kept and self._store.keep_copy(self._copy):
-                kept = meant  # else it is tried again, at the next commit or a little later
+                is_due = False
+            if is_due:  # if it fails it is tried again, at the next commit or a little later
+                self._store.keep_copy(self._copy)
             self._ended.wait(_PAUSE_SECONDS)

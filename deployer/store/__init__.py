@@ -55,6 +55,7 @@ class Store:
         self._path = path
         self._copying = threading.Lock()
         self._uncopied = ""  # why the last copy could not be made
+        self._copied = ""  # what the last copy means; nobody knows
         with copies.refusing(path):
             self._database = Database(path)
         self.agents = AgentRows(self._database)
@@ -82,6 +83,7 @@ class Store:
             Whether the copy was made.
         """
         with self._copying:  # two would write into the same file
+            self._copied, meant = "", self._meaning_now()
             try:
                 copies.keep_copy(self._path, path)
             except (OSError, sqlite3.Error) as error:
@@ -90,7 +92,19 @@ class Store:
                 self._uncopied = str(error)
                 return False
             self._uncopied = ""
+            if self._meaning_now() == meant:  # else nobody knows which of them the copy has
+                self._copied = meant
             return True
+
+    def _meaning_now(self) -> str:
+        try:
+            return self.meaning()
+        except sqlite3.Error:
+            return ""  # which no meaning is
+
+    def has_copied(self, meaning: str) -> bool:
+        """Tell whether the last copy, whoever asked for it, says what is meant."""
+        return self._copied == meaning
 
     def meaning(self) -> str:
         """Give all that somebody asked for, and that a restored database must not undo.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,3 +41,25 @@ def test_why_there_is_no_copy_is_said_once(
         assert len(caplog.records) == 1
         copy.parent.mkdir()
         assert store.keep_copy(copy)
+
+
+def agents_in(copy: Path) -> list[str]:
+    with closing(sqlite3.connect(f"file:{copy}?immutable=1", uri=True)) as connection:
+        return [name for (name,) in connection.execute("SELECT name FROM agents ORDER BY name")]
+
+
+def test_a_copy_that_somebody_else_made_in_between_is_followed_by_another(tmp_path: Path) -> None:
+    copy = tmp_path / "state.db.copy"
+    with closing(Store(tmp_path / "state.db")) as store:
+        parts: Any = SimpleNamespace(store=store, state=SimpleNamespace(database_copy=copy))
+        store.agents.add("one")
+        with closing(Copyist(parts)) as copyist:
+            copyist.start()
+            wait_until(copy.exists)
+
+            # As a deployment does at its end, and then the agent goes at once:
+            store.agents.add("two")
+            store.keep_copy(copy)
+            store.agents.remove("two")
+
+            wait_until(lambda: agents_in(copy) == ["one"])
