@@ -11,8 +11,6 @@ from requests.adapters import HTTPAdapter
 
 _HOST: Final = "localhost"
 _NOWHERE: Final = f"http://{_HOST}"
-_KEPT_CONNECTIONS: Final = 16
-"""More at once than that are closed after their call, and urllib3 warns of each."""
 
 
 def http_url(url: str) -> str:
@@ -49,7 +47,7 @@ class UnixAdapter(HTTPAdapter):
 
 class _UnixPool(urllib3.HTTPConnectionPool):
     def __init__(self, path: str) -> None:
-        super().__init__(_HOST, maxsize=_KEPT_CONNECTIONS)
+        super().__init__(_HOST)
         self._path = path
 
     def _new_conn(self) -> _UnixConnection:

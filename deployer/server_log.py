@@ -149,6 +149,8 @@ def begin(log_format: LogFormat, level: LogLevel) -> None:
         level=max(logging.INFO, logging.getLevelName(level.upper())), handlers=[handler], force=True
     )
     logging.getLogger(_OURS).setLevel(level.upper())
+    # One connection to supervisord is kept; others, of calls at once, are closed: none to warn of.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
     sys.excepthook = _on_end
     threading.excepthook = _on_end_of_thread

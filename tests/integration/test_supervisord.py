@@ -6,7 +6,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,15 +43,6 @@ def test_a_supervisord_that_was_started_anew_is_called_over_a_new_connection(
     running.start()
 
     assert supervisord.takes_orders()
-
-
-def test_calls_at_once_are_nothing_to_warn_of(
-    running: SupervisordProcess, caplog: pytest.LogCaptureFixture
-) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(lambda _: running.supervisord.takes_orders(), range(64)))
-
-    assert not caplog.records
 
 
 def test_an_applied_program_is_known_and_does_not_run(running: SupervisordProcess) -> None:
