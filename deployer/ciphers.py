@@ -12,6 +12,7 @@ from typing import Final
 
 from deployer import aeads, faults
 from deployer.errors import SecretsKeyError, SecretUnreadableError
+from deployer.trees import sync_directory
 
 _FORMAT: Final = "atoll-secret-1"
 
@@ -58,7 +59,7 @@ class Cipher:
                 return
         finally:
             fresh.unlink(missing_ok=True)
-        _sync(self._key_file.parent)
+        sync_directory(self._key_file.parent)
         faults.reach("ciphers.make_key")
 
     def key_id(self) -> str:
@@ -134,11 +135,3 @@ def _id_of(key: bytes) -> str:
 
 def _associated(context: Sequence[str]) -> bytes:
     return json.dumps([_FORMAT, *context]).encode()
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

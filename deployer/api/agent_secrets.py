@@ -66,8 +66,7 @@ class Secrets:
         """List them by name, a page at a time."""
         limit, after = inputs.page_limit(req), req.get_param("cursor") or ""
         found = [each for each in self._secrets.all() if each.name > after]
-        page = found[:limit]
-        more = page[-1].name if len(found) > limit else None
+        page, more = inputs.cut_page(found, limit, lambda each: each.name)
         items = [documents.secret(each) for each in page]
         write(resp, documents.SecretList(secrets=items, count=len(items), next=more))
 

@@ -126,8 +126,7 @@ class Agents:
             for view in self._services.agents.views()
             if view.agent.name > after and caller.sees(view.agent.name)
         ]
-        page = views[:limit]
-        more = page[-1].agent.name if len(views) > limit else None
+        page, more = inputs.cut_page(views, limit, lambda view: view.agent.name)
         items = [agent_document(view, req, self._services) for view in page]
         write(resp, documents.AgentList(agents=items, count=len(items), next=more))
 

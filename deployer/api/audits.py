@@ -102,9 +102,8 @@ class Audit:
             agent=req.get_param("agent") or None,
             who=req.get_param("who") or None,
         )
-        page = rows[:limit]
+        page, more = inputs.cut_page(rows, limit, lambda each: str(each.id))
         items = [documents.audit_entry(each) for each in page]
-        more = str(page[-1].id) if len(rows) > limit else None
         write(resp, documents.AuditList(entries=items, count=len(items), next=more))
 
 

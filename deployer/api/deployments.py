@@ -94,14 +94,13 @@ class Deployments:
             agent=req.get_param("agent") or None,
             patterns=caller_of(req).agents,
         )
-        page = rows[:limit]
+        page, more = inputs.cut_page(rows, limit, lambda each: each.id)
         host = called_host(req, self._services)
         trust = self._services.parts.trust
         items = [
             documents.deployment(each, None, host, trust.voucher(each.agent, each.sha256))
             for each in page
         ]
-        more = page[-1].id if len(rows) > limit else None
         write(resp, documents.DeploymentList(deployments=items, count=len(items), next=more))
 
     @operation(

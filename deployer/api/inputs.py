@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import falcon
@@ -19,6 +19,7 @@ from deployer.errors import (
 from deployer.model import AGENT_NAME
 
 Model = TypeVar("Model", bound=BaseModel)
+_Row = TypeVar("_Row")
 
 LONGEST_WAIT_SECONDS: Final = 120.0
 _LARGEST_PAGE: Final = 1000
@@ -84,6 +85,23 @@ def page_limit(req: falcon.Request, default: int = 100) -> int:
     if text is None:
         return default
     return max(1, min(int(_number(text, "limit")), _LARGEST_PAGE))
+
+
+def cut_page(
+    found: Sequence[_Row], limit: int, cursor_of: Callable[[_Row], str]
+) -> tuple[Sequence[_Row], str | None]:
+    """Cut a page off what a list has behind its cursor.
+
+    Args:
+        found: In the list's order; one more than limit is enough.
+        limit: How many at most.
+        cursor_of: Names the place of a row.
+
+    Returns:
+        The page, and the cursor of what follows; None: nothing does.
+    """
+    page = found[:limit]
+    return page, cursor_of(page[-1]) if len(found) > limit else None
 
 
 def cursor(req: falcon.Request, name: str = "cursor") -> int | None:

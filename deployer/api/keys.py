@@ -61,8 +61,7 @@ class Keys:
         """List them, the oldest first; nobody can read their texts any more."""
         limit, after = inputs.page_limit(req), req.get_param("cursor") or ""
         found = [each for each in self._rows.all() if _place(each) > after]
-        page = found[:limit]
-        more = _place(page[-1]) if len(found) > limit else None
+        page, more = inputs.cut_page(found, limit, _place)
         items = [documents.key(each) for each in page]
         write(resp, documents.KeyList(keys=items, count=len(items), next=more))
 

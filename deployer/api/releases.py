@@ -65,8 +65,7 @@ class Releases:
             for each in self._store.releases.of_agent(agent)
             if before is None or each.number < before
         ]
-        page = found[:limit]
-        more = str(page[-1].number) if len(found) > limit else None
+        page, more = inputs.cut_page(found, limit, lambda each: str(each.number))
         items = [_document(self._parts, each, owner) for each in page]
         write(resp, documents.ReleaseList(releases=items, count=len(items), next=more))
 

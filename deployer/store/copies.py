@@ -13,6 +13,7 @@ from typing import Final
 
 from deployer import faults
 from deployer.errors import ServeRefusedError
+from deployer.trees import sync_directory
 
 _NEW: Final = ".new"
 _CHECK_SECONDS: Final = 5.0
@@ -136,7 +137,7 @@ def restore(database: Path, copy: Path, *, is_missed: bool = False) -> str:
         _move_aside(database)
         if restored is not None:
             restored.replace(database)
-            _sync(database.parent)
+            sync_directory(database.parent)
         _thin_out(database)
     return told
 
@@ -204,11 +205,3 @@ def _thin_out(database: Path) -> None:
     for number in sorted(aside)[1 : 1 - _KEPT_ASIDE]:
         for path in aside[number]:
             path.unlink()
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
