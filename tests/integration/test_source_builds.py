@@ -275,6 +275,11 @@ def plant_other_name(folder: Path) -> None:
     (folder / "beta-1.0-py3-none-any.whl").touch()
 
 
+def plant_broken_line(folder: Path) -> None:
+    """The parser of wheel names lets a line break through where the platform is named."""
+    (folder / WHEEL.replace(".whl", "\n.whl")).write_bytes(b"wheel")
+
+
 def plant_no_wheel(folder: Path) -> None:
     (folder / "x.pth").touch()
 
@@ -290,7 +295,7 @@ def plant_linked_folder(folder: Path) -> None:
     "plant",
     [
         *(plant_link, plant_second_name, plant_pipe, plant_other_name, plant_no_wheel),
-        plant_linked_folder,
+        *(plant_linked_folder, plant_broken_line),
     ],
 )
 def test_only_plain_files_that_were_asked_for_are_taken_out(tmp_path: Path, plant: object) -> None:
