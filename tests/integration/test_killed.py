@@ -7,7 +7,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import requests
 
 from deployer.client import Agent
 from deployer.leftovers import find_leftovers
@@ -169,31 +168,3 @@ def test_an_api_killed_again_and_again_still_comes_back(server: RunningServer) -
         wait_until(lambda: has_api(server))
     wait_until(server.is_ready)
     assert running(server, "stdlib_agent").pid == before
-
-
-def test_what_comes_while_a_new_server_recovers_waits_its_turn(server: RunningServer) -> None:
-    half = server.state.tmp / "install-half"
-    for number in range(6000):  # a recovery that takes its time
-        folder = half / str(number // 300)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / str(number)).touch()
-    api = psutil.Process(server.api_pid())
-    api.kill()
-    api.wait(5)
-
-    def deploy() -> requests.Response | None:
-        try:
-            return server.request(
-                "POST",
-                "/v1/deployments?wait=60",
-                data=zip_package("stdlib_agent"),
-                headers={"Content-Type": "application/zip"},
-            )
-        except requests.ConnectionError:
-            return None
-
-    response = wait_until(deploy)
-
-    assert response.json()["status"] == "succeeded", response.text
-    assert server.client.agent("stdlib_agent").status == "running"
-    assert not half.exists()
